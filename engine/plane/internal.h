@@ -1,0 +1,172 @@
+/* engine/plane/internal.h -- What the files of the plane share; nobody outside plane/ includes it.
+ *   plane.c      open, load, hooks (decide, commit, reload), lookup, calls, waiters
+ *   workload.c   the workload operations        query.c  get, list, views
+ *   reconcile.c  decide_workload -> rows; decide_instance -> provider operations; observations, adoption, back-off
+ *   readiness.c  probes                          event.c  events and their stream        logs.c  log streams
+ *   rollout.c    deployments: commands, journal, progress, the way back     verbs.c  pause, resume, abort ... why
+ * Memory holds what the store holds: every change of a row goes through cp_plane_save_* in the turn that makes it. */
+#pragma once
+#include "base/table.h"
+#include "model/model.h"
+#include "plane/plane.h"
+
+typedef struct cp_wl cp_wl;
+typedef struct cp_inst cp_inst;
+typedef struct cp_rel cp_rel;
+typedef struct cp_rollout cp_rollout;
+
+struct cp_rel {
+    cp_release row;
+    cp_wl *wl;
+};
+
+struct cp_inst {
+    cp_instance row;
+    cp_wl *wl;
+    cp_rel *release;           /* of row.release_id */
+    int seen;                  /* cp_seen: the last observation newer than the last operation */
+    int64_t seen_generation;
+    char *seen_release_id;
+    cp_provider_op *op;        /* in flight */
+    int op_kind;
+    int64_t attempts, next_try; /* of the operation; loop mono ms */
+    bool available, failing;
+    void *probes;              /* readiness.c */
+    bool dirty;
+};
+
+struct cp_wl {
+    cp_workload row;
+    cp_vec instances;          /* cp_inst *, live ones */
+    cp_vec sets;               /* cp_replica_set * */
+    cp_vec releases;           /* cp_rel *, by version */
+    cp_vec deployments;        /* cp_deployment *, oldest first */
+    cp_rollout *rollout;       /* of the newest non-final deployment (or one that holds), NULL when none */
+    cp_decide_output last;     /* of the last pass: counts and blocks, for why and status */
+    cp_block *since;           /* reserved for reconcile.c */
+    bool dirty;
+    int64_t wake_at;           /* plane time of the next pass that was asked for, 0 none */
+};
+
+struct cp_plane {
+    cp_loop *loop;
+    cp_store *store;
+    cp_scripts *scripts;
+    cp_vec providers;          /* cp_provider * */
+    bool own_providers;
+    char *id, *tenant_id;      /* the plane's, and the default tenant's */
+    cp_table *workloads, *slugs, *instances, *releases, *deployments; /* by id; values cp_wl, cp_wl, cp_inst, cp_rel, cp_deployment */
+    cp_vec dirty;              /* cp_wl * to be decided in this turn */
+    int64_t time_base, time_watched; /* plane time: base + (loop watched - time_watched) */
+    struct cp_event_hub *events;
+    struct cp_waiters *waiters;
+    struct cp_reconciler *reconciler;
+    bool closing;
+};
+
+/* A call in an operation's `run`. Answer with cp_call_answer (after the commit) or, for `wait`, cp_call_wait. */
+struct cp_call {
+    cp_plane *plane;
+    const cp_operation *op;
+    const char *id;            /* as given */
+    void *args;                /* op->args struct, parsed */
+    const json_t *json;        /* the raw args */
+    const char *tenant_id, *subject;
+    /* the rest belongs to plane.c */
+    cp_reply *reply;
+    void *userdata;
+    bool answered, cancelled;
+    json_t *result;
+    void *state;
+};
+void cp_call_answer(cp_call *call, json_t *result); /* takes result; delivered after this turn's commit */
+void cp_call_fail(cp_call *call, const cp_error *err);
+/* Answers when the workload (deployment_id NULL) or the deployment is settled, or when `timeout` ms of loop time have
+ * passed (then with what is so far). Settled deployment: final, or paused, or awaiting a person. */
+void cp_call_wait(cp_call *call, const char *workload_id, const char *deployment_id, int64_t timeout);
+
+/* plane.c */
+cp_wl *cp_plane_workload(cp_plane *plane, const char *tenant_id, const char *id_or_slug, cp_error *err);
+cp_deployment *cp_plane_deployment(cp_plane *plane, const char *tenant_id, const char *id, cp_error *err);
+cp_rel *cp_wl_release(cp_wl *wl, const char *release_id);           /* NULL when unknown */
+cp_replica_set *cp_wl_set(cp_wl *wl, const char *release_id);       /* NULL when absent */
+cp_replica_set *cp_wl_set_by_role(cp_wl *wl, int role);             /* NULL when absent */
+cp_replica_set *cp_wl_set_make(cp_plane *plane, cp_wl *wl, const char *release_id, int role); /* find or create */
+cp_deployment *cp_wl_deployment(cp_wl *wl, const char *id);
+cp_provider *cp_plane_provider(cp_plane *plane, const char *name);  /* NULL or "": the default; NULL when unknown */
+void cp_plane_dirty(cp_plane *plane, cp_wl *wl);                    /* decide it in this turn (or the next) */
+void cp_plane_wake(cp_plane *plane, cp_wl *wl, int64_t at);         /* make it dirty when plane time reaches at */
+void cp_plane_settled(cp_plane *plane, cp_wl *wl);                  /* look at the waiters of this workload */
+/* Write a row; a storage failure marks the turn as failed (its commit will fail) and is not reported here. */
+void cp_plane_save_workload(cp_plane *plane, cp_wl *wl);
+void cp_plane_save_instance(cp_plane *plane, cp_inst *inst);
+void cp_plane_save_release(cp_plane *plane, cp_rel *rel);
+void cp_plane_save_set(cp_plane *plane, cp_replica_set *set);
+void cp_plane_save_deployment(cp_plane *plane, cp_deployment *dep);
+void cp_plane_save(cp_plane *plane, const cp_desc *desc, const void *row);
+bool cp_plane_turn_failed(const cp_plane *plane);
+void cp_plane_set_workload_state(cp_plane *plane, cp_wl *wl, int state); /* asserts the transition; saves */
+
+/* event.c. payload is taken (NULL is fine). */
+void cp_plane_event(cp_plane *plane, const char *type, const char *actor, cp_wl *wl, cp_inst *inst,
+                    const char *deployment_id, json_t *payload);
+
+/* query.c: views. New references. */
+json_t *cp_view_workload(cp_plane *plane, cp_wl *wl);
+json_t *cp_view_instance(cp_plane *plane, cp_inst *inst);
+json_t *cp_view_deployment(cp_plane *plane, cp_deployment *dep);
+json_t *cp_view_release(cp_plane *plane, cp_rel *rel);
+
+/* reconcile.c */
+int cp_reconcile_start(cp_plane *plane, cp_error *err); /* adoption: list of every provider, then resyncs */
+void cp_reconcile_free(cp_plane *plane);
+/* One pass over a dirty workload: builds the input (sets, guards of the active deployment or the kind's defaults),
+ * decides, writes rows, marks instances for their operations after the commit. Leaves wl->last. */
+void cp_reconcile_pass(cp_plane *plane, cp_wl *wl);
+void cp_reconcile_kick(cp_plane *plane, cp_inst *inst); /* decide_instance after this turn's commit */
+bool cp_reconcile_settled(cp_plane *plane, cp_wl *wl);  /* nothing left to do but wait for the outside */
+
+/* readiness.c: starts and stops the probes of an instance as it runs or not; sets row.ready and marks it dirty. */
+void cp_readiness_update(cp_plane *plane, cp_inst *inst);
+void cp_readiness_free(cp_inst *inst);
+
+/* rollout.c: the boundary between operations/reconcile and rollouts. */
+typedef struct cp_deploy_args {
+    cp_list services;      /* cp_service_deploy */
+    char *release_id, *strategy;
+    json_t *params;
+    cp_share surge, unavailable;
+    int64_t min_ready, progress_deadline; /* -1 in progress_deadline: "none" */
+    int on_failure;
+    int64_t max_failures;
+    char *supersede, *notes, *commit_sha;
+    char *source;          /* a strategy's source text instead of a name (over the API) */
+    int64_t wait;
+    uint64_t present;
+} cp_deploy_args;
+extern const cp_desc cp_deploy_args_desc; /* deploy; create embeds the same option fields */
+
+/* Begins a deployment of `release` (already recorded, or the current one being re-rolled). Chooses `initial` where
+ * the workload has no good release; resolves strategy, params and guards; refuses by the supersede rules; writes the
+ * deployment and its replica sets, sets the workload's state, emits deploy.started. *ret is lent.
+ * A deploy of what every replica already runs is not begun: *ret NULL and 0. */
+int cp_rollout_begin(cp_plane *plane, cp_wl *wl, cp_rel *release, const cp_deploy_args *args, const cp_claims *claims,
+                     cp_deployment **ret, cp_error *err);
+/* Checks everything that cp_rollout_begin would refuse, before a release is recorded. */
+int cp_rollout_check(cp_plane *plane, cp_wl *wl, const cp_deploy_args *args, cp_error *err);
+void cp_rollout_load(cp_plane *plane, cp_wl *wl); /* at start and reload: resumes the newest non-final deployment */
+void cp_rollout_before(cp_plane *plane, cp_wl *wl); /* in a pass, before decide_workload: due timers, deadline, goals */
+void cp_rollout_after(cp_plane *plane, cp_wl *wl);  /* after it, with wl->last: completion, progress, failure, wake-ups */
+/* A new instance of the rollout's release gave up for good (its provider said failed, retries spent). */
+void cp_rollout_instance_failed(cp_plane *plane, cp_wl *wl, cp_inst *inst);
+void cp_rollout_freeze(cp_plane *plane, cp_wl *wl);   /* workload pause: hold, clock stops */
+void cp_rollout_thaw(cp_plane *plane, cp_wl *wl);     /* workload resume */
+void cp_rollout_end(cp_plane *plane, cp_wl *wl, const char *reason); /* workload delete: cancelled, script stopped */
+void cp_rollout_drop(cp_wl *wl);                      /* frees memory only: reload, close */
+bool cp_rollout_active(const cp_wl *wl);              /* a non-final deployment exists */
+/* Guards in force now: of the newest deployment, or the kind's defaults. */
+void cp_rollout_guards(cp_wl *wl, cp_share *surge, cp_share *unavailable, int64_t *min_ready, bool *holding,
+                       bool *returning);
+/* Rows of `why`: [{guard, value, needed, instance_id?, release_id?, message, since, deadline?}]; never empty while the
+ * deployment is not final. */
+json_t *cp_rollout_why(cp_plane *plane, cp_wl *wl, cp_deployment *dep);

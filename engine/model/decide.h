@@ -12,7 +12,7 @@ typedef struct cp_decide_set {
     bool round_up;    /* the goal was set by launch: its share rounds up */
 } cp_decide_set;
 
-typedef struct cp_decide_instance {
+typedef struct cp_decide_replica {
     char *id, *release_id;
     int64_t replica_index;
     int state;        /* cp_instance_state; destroyed ones are not passed in */
@@ -20,7 +20,7 @@ typedef struct cp_decide_instance {
     bool ready, available, failing;
     bool seen;        /* observed anew since the engine started and since its last operation */
     int64_t generation, created_at;
-} cp_decide_instance;
+} cp_decide_replica;
 
 typedef struct cp_decide_input {
     int kind;
@@ -33,7 +33,7 @@ typedef struct cp_decide_input {
     int64_t restart_parallel;
     bool restart_stopped; /* a restart that met a failure: do no more */
     cp_list sets;         /* cp_decide_set */
-    cp_list instances;    /* cp_decide_instance */
+    cp_list instances;    /* cp_decide_replica */
 } cp_decide_input;
 
 typedef enum { CP_ACT_CREATE, CP_ACT_DESTROY, CP_ACT_UPDATE, CP_ACT_RESTART } cp_act;
@@ -69,7 +69,7 @@ typedef struct cp_decide_output {
     bool reached;                /* every set is at its goal with available instances, nothing else is live */
 } cp_decide_output;
 
-extern const cp_desc cp_decide_set_desc, cp_decide_instance_desc, cp_decide_input_desc, cp_decide_action_desc,
+extern const cp_desc cp_decide_set_desc, cp_decide_replica_desc, cp_decide_input_desc, cp_decide_action_desc,
     cp_decide_count_desc, cp_block_desc, cp_decide_output_desc;
 
 /* Never fails: input that validation let through has an answer. output must be zeroed; clear it with

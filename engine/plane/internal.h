@@ -1,11 +1,15 @@
 /* engine/plane/internal.h -- What the files of the plane share; nobody outside plane/ includes it.
- *   plane.c      open, load, hooks (decide, commit, reload), lookup, calls, waiters
- *   workload.c   the workload operations        query.c  get, list, views
- *   reconcile.c  decide_workload -> rows; decide_instance -> provider operations; observations, adoption, back-off
- *   readiness.c  probes                          event.c  events and their stream        logs.c  log streams
+ *   plane.c      open, load, hooks (decide, commit, reload), plane time
+ *   call.c       the table of operations, calls, waiters, streams        rows.c  lookup, saving rows
+ *   workload.c   create, update    lifecycle.c  scale, pause, resume, restart, delete    deploy.c  deploy, rollback
+ *   query.c      get, list         view.c  entities as JSON
+ *   reconcile.c  decide_workload -> rows    operate.c  decide_instance -> provider operations, back-off
+ *   observe.c    observations, adoption, resync
+ *   readiness.c  probes    event.c  events and their stream    retain.c  retention    logs.c  log streams
  *   rollout.c    deployments: commands, journal, progress, the way back     verbs.c  pause, resume, abort ... why
  * Memory holds what the store holds: every change of a row goes through cp_plane_save_* in the turn that makes it. */
 #pragma once
+#include "base/limits.h"
 #include "base/table.h"
 #include "model/model.h"
 #include "plane/plane.h"
@@ -33,6 +37,16 @@ struct cp_inst {
     bool available, failing;
     void *probes;              /* readiness.c */
     bool dirty;
+    bool anew;                 /* made or observed by this run of the engine: its rows are not hearsay */
+    /* operate.c */
+    int64_t op_generation;     /* that the operation in flight brings it to */
+    cp_timer *retry;           /* armed while it backs off */
+    cp_inst *next;             /* in its workload's queue */
+    bool queued;
+    /* observe.c */
+    uint64_t operated;         /* the count of operations at its last one's begin or end: older looks are ignored */
+    bool looking, look_again;
+    int64_t restarts_base;     /* restarts when it was last available */
 };
 
 struct cp_wl {
@@ -46,6 +60,13 @@ struct cp_wl {
     cp_block *since;           /* reserved for reconcile.c */
     bool dirty;
     int64_t wake_at;           /* plane time of the next pass that was asked for, 0 none */
+    cp_vec waiting;            /* cp_call *, see cp_call_wait */
+    char *spec_of;             /* the release whose services row.services shows; NULL: not looked yet */
+    cp_vec slots;              /* reconcile.c: back-off of replicas that gave up */
+    /* operate.c: instances that wait for their operation, [0] to stop, [1] to start; and the ring of such workloads */
+    cp_inst *queue_head[2], *queue_tail[2];
+    cp_wl *ring_next[2];
+    bool in_ring[2];
 };
 
 struct cp_plane {
@@ -62,6 +83,19 @@ struct cp_plane {
     struct cp_waiters *waiters;
     struct cp_reconciler *reconciler;
     bool closing;
+    /* plane.c, call.c, rows.c */
+    cp_vec order;              /* cp_wl * by id, for lists */
+    cp_vec waking;             /* cp_wl * with wake_at */
+    cp_vec calls, unknown;     /* cp_call *: all; those whose outcome a failed commit left open */
+    cp_vec streams;            /* cp_stream * */
+    cp_timer *wake_timer, *time_timer, *recover_timer, *unknown_timer, *retain_timer;
+    int64_t recover_delay;
+    bool turn_failed;          /* a write of this turn failed: its commit will */
+    bool broken;               /* after a failed commit, until the store can be trusted again */
+    bool crashed;              /* a failpoint ended this engine: nothing happens any more (specs) */
+    uint64_t turn, commits, failed_commits;
+    size_t writes;             /* of this turn */
+    int64_t next_retention;    /* plane time */
 };
 
 /* A call in an operation's `run`. Answer with cp_call_answer (after the commit) or, for `wait`, cp_call_wait. */
@@ -72,12 +106,18 @@ struct cp_call {
     void *args;                /* op->args struct, parsed */
     const json_t *json;        /* the raw args */
     const char *tenant_id, *subject;
-    /* the rest belongs to plane.c */
+    /* the rest belongs to call.c */
     cp_reply *reply;
     void *userdata;
     bool answered, cancelled;
     json_t *result;
     void *state;
+    cp_error error;
+    char *own_id, *own_tenant, *own_subject, *wait_workload, *wait_deployment;
+    cp_timer *timer;
+    size_t index;              /* in plane->calls */
+    uint64_t turn;             /* in which it ran */
+    bool waiting, waited;
 };
 void cp_call_answer(cp_call *call, json_t *result); /* takes result; delivered after this turn's commit */
 void cp_call_fail(cp_call *call, const cp_error *err);
@@ -85,7 +125,47 @@ void cp_call_fail(cp_call *call, const cp_error *err);
  * passed (then with what is so far). Settled deployment: final, or paused, or awaiting a person. */
 void cp_call_wait(cp_call *call, const char *workload_id, const char *deployment_id, int64_t timeout);
 
+void cp_call_run(void *call);            /* a task: runs it */
+void cp_call_drop_turn(cp_plane *plane); /* after a failed commit: which calls' outcome is unknown now */
+void cp_call_settle_unknown(cp_plane *plane, bool known); /* answers them `storage_failed` */
+void cp_call_free_all(cp_plane *plane);  /* answers `cancelled` */
+void cp_call_attach(cp_plane *plane);    /* after a load: the waiters find their workloads again */
+
+/* A stream: its source pumps events into it while it is not paused. */
+struct cp_stream {
+    cp_plane *plane;           /* NULL once the plane was freed or the stream has ended */
+    cp_stream_sink *sink;
+    void *userdata;
+    bool paused, ended;
+    void (*pump)(cp_stream *stream); /* deliver what there is, until paused */
+    void (*free)(void *state);
+    void *state;
+};
+cp_stream *cp_stream_new(cp_plane *plane, cp_stream_sink *sink, void *userdata);
+void cp_stream_end(cp_stream *stream, const cp_error *err); /* tells the sink; it stays until cp_stream_free */
+int cp_events_stream(cp_plane *plane, const char *id, const void *args, const char *tenant, cp_stream *stream,
+                     cp_error *err);
+int cp_logs_stream(cp_plane *plane, const char *id, const void *args, const char *tenant, cp_stream *stream,
+                   cp_error *err);
+
 /* plane.c */
+void cp_plane_load_rows(cp_plane *plane, cp_error *err);
+bool cp_plane_crash(cp_plane *plane, const char *failpoint); /* passes a failpoint; true: this engine is dead now */
+#define cp_plane_stopped(plane) ((plane)->crashed || (plane)->broken || (plane)->closing)
+
+/* rows.c */
+cp_wl *cp_plane_add_workload(cp_plane *plane, cp_workload *row); /* moves row in */
+cp_inst *cp_plane_add_instance(cp_plane *plane, cp_wl *wl, cp_instance *row);
+cp_rel *cp_plane_add_release(cp_plane *plane, cp_wl *wl, cp_release *row);
+cp_deployment *cp_plane_add_deployment(cp_plane *plane, cp_wl *wl, cp_deployment *row); /* moves row in; does not save */
+void cp_plane_drop_instance(cp_plane *plane, cp_inst *inst);     /* out of memory: destroyed, or a reload */
+void cp_plane_drop_workload(cp_plane *plane, cp_wl *wl);
+void cp_plane_drop_set(cp_plane *plane, cp_replica_set *set);    /* memory and store */
+void cp_plane_delete(cp_plane *plane, const cp_desc *desc, const char *id);
+char *cp_plane_slug_key(const char *tenant, const char *slug);   /* the caller frees */
+int64_t cp_plane_now(const cp_plane *plane);                     /* wall, ms */
+bool cp_wl_deleted(const cp_wl *wl);                             /* destroying or destroyed */
+cp_wl *cp_wl_of(cp_plane *plane, const char *workload_id);       /* by id alone; NULL when unknown */
 cp_wl *cp_plane_workload(cp_plane *plane, const char *tenant_id, const char *id_or_slug, cp_error *err);
 cp_deployment *cp_plane_deployment(cp_plane *plane, const char *tenant_id, const char *id, cp_error *err);
 cp_rel *cp_wl_release(cp_wl *wl, const char *release_id);           /* NULL when unknown */
@@ -107,7 +187,17 @@ void cp_plane_save(cp_plane *plane, const cp_desc *desc, const void *row);
 bool cp_plane_turn_failed(const cp_plane *plane);
 void cp_plane_set_workload_state(cp_plane *plane, cp_wl *wl, int state); /* asserts the transition; saves */
 
-/* event.c. payload is taken (NULL is fine). */
+/* The operations' args: see args.h. */
+/* event.c */
+void cp_events_new(cp_plane *plane);
+void cp_events_free(cp_plane *plane);
+void cp_retain(cp_plane *plane); /* retain.c: removes what is older than the limits say; bounded work */
+
+/* workload.c: what row.services shows while nothing is staged: the release being rolled out, else the current one. */
+void cp_workload_spec_refresh(cp_plane *plane, cp_wl *wl);
+cp_rel *cp_workload_target(cp_wl *wl); /* the release a change builds on; NULL when there is none */
+
+/* payload is taken (NULL is fine). */
 void cp_plane_event(cp_plane *plane, const char *type, const char *actor, cp_wl *wl, cp_inst *inst,
                     const char *deployment_id, json_t *payload);
 
@@ -125,6 +215,18 @@ void cp_reconcile_free(cp_plane *plane);
 void cp_reconcile_pass(cp_plane *plane, cp_wl *wl);
 void cp_reconcile_kick(cp_plane *plane, cp_inst *inst); /* decide_instance after this turn's commit */
 bool cp_reconcile_settled(cp_plane *plane, cp_wl *wl);  /* nothing left to do but wait for the outside */
+void cp_wl_clear_slots(cp_wl *wl);
+/* operate.c */
+void cp_operate_queue(cp_plane *plane, cp_inst *inst);  /* let it have its operation when its turn comes */
+void cp_operate_drop(cp_plane *plane, cp_inst *inst);   /* forget it: cancels what is in flight */
+void cp_operate_drain(cp_plane *plane);
+void cp_instance_decide(cp_inst *inst, cp_instance_decision *decision);
+void cp_instance_set_state(cp_plane *plane, cp_inst *inst, int state, const char *message); /* saves, tells */
+size_t cp_operate_in_flight(const cp_plane *plane);
+json_t *cp_reconcile_blocks(cp_plane *plane, cp_wl *wl); /* what the provider side waits for: retries, outages */
+/* observe.c */
+void cp_observe_look(cp_plane *plane, cp_inst *inst);   /* ask the provider about it */
+bool cp_observe_adopted(const cp_plane *plane);         /* each provider has answered once, or said why not */
 
 /* readiness.c: starts and stops the probes of an instance as it runs or not; sets row.ready and marks it dirty. */
 void cp_readiness_update(cp_plane *plane, cp_inst *inst);

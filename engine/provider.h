@@ -19,6 +19,7 @@ enum {
     CP_CAN_RESTART_POLICY = 1 << 4,
     CP_CAN_RESOURCES = 1 << 5,
     CP_CAN_WATCH = 1 << 6,
+    CP_CAN_PROBE = 1 << 7, /* services[].ready of an observation is the whole answer: the plane probes nothing */
 };
 
 /* The instance as a provider needs it; everything is lent for the call: a provider copies what it keeps. */
@@ -86,7 +87,8 @@ typedef struct cp_provider_class {
     int (*status)(cp_provider *provider, const char *instance_id, cp_provider_seen *seen, void *userdata, cp_error *err);
     /* Everything that carries this plane's label. */
     int (*list)(cp_provider *provider, cp_provider_listed *listed, void *userdata, cp_error *err);
-    void (*watch)(cp_provider *provider, cp_provider_hint *hint, void *userdata); /* hint NULL: stop */
+    /* hint NULL: stop. Then the plane goes: answers to status and list that are still due are dropped as well. */
+    void (*watch)(cp_provider *provider, cp_provider_hint *hint, void *userdata);
     int (*logs)(cp_provider *provider, const char *instance_id, const char *service, const cp_log_options *options,
                 cp_log_sink *sink, void *userdata, cp_log_source **ret, cp_error *err);
     void (*logs_free)(cp_provider *provider, cp_log_source *source);

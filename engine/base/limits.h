@@ -26,3 +26,13 @@
 #define CP_PAGE 50                     /* items per page by default */
 #define CP_MAX_PROBE_TIMEOUT 300000    /* ms */
 #define CP_MAX_DURATION_MS 315360000000 /* ten years */
+#define CP_MAX_PATH 4096               /* bytes of a path, an image or a URL path: PATH_MAX */
+#define CP_MAX_ARGS 1024               /* words of a command */
+#define CP_MAX_ARG (128 << 10)         /* bytes of one word: execve's own limit per string */
+#define CP_MAX_PORTS 64                /* per service */
+#define CP_MAX_VOLUMES 64              /* per service */
+#define CP_MAX_CONFIG_FILES 64         /* per service */
+#define CP_MAX_CONFIG_FILE (256 << 10) /* bytes of one: several fit in a request */
+#define CP_MAX_LABEL_KEY 128           /* bytes */
+#define CP_MAX_LABEL_VALUE 256         /* bytes */
+#define CP_MAX_INTERVAL 86400000       /* ms: check intervals, stop timeouts; a day */

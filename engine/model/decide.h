@@ -6,7 +6,7 @@
 typedef struct cp_decide_set {
     char *release_id;
     int role;         /* cp_set_role */
-    cp_share goal;
+    cp_share goal;    /* an old set without one (set == false): what the other sets leave of N */
     int64_t held;     /* -1: none */
     int64_t order;    /* larger = newer release */
     bool round_up;    /* the goal was set by launch: its share rounds up */
@@ -28,6 +28,7 @@ typedef struct cp_decide_input {
     cp_share surge, unavailable;
     bool stopped;         /* paused, or being deleted: nothing is started, everything goes */
     bool holding;         /* sets follow their held sizes instead of goals */
+    int64_t held_replicas;/* N when the sizes were held: another N scales them; 0: unknown */
     bool returning;       /* on the way back: old is the set returned to */
     int64_t generation;   /* wanted by restart; 0: none */
     int64_t restart_parallel;

@@ -176,6 +176,7 @@ typedef struct cp_deployment {
     int64_t progress_at;      /* plane time of the last progress, or of the deadline's restart */
     int64_t best_ready, best_created, least_old, failures;
     bool rolling_back, holding; /* on the way back; goals are held sizes */
+    int64_t held_replicas;      /* the workload's replica count when the sizes were held */
     bool resume_after_pause;    /* frozen by a workload pause */
     char *replaces;             /* the deployment that this one superseded */
 } cp_deployment;

@@ -1,4 +1,5 @@
-/* engine/net/http.h -- Async HTTP client: libcurl multi on the loop. Names are resolved without libcurl's thread.
+/* engine/net/http.h -- Async HTTP client: libcurl multi on the loop. Addresses, localhost and unix sockets only:
+ * libcurl would resolve names in a thread of its own.
  * Knows sockets and the loop; must not know who is asked or why. */
 #pragma once
 #include "base/loop.h"
@@ -30,6 +31,7 @@ typedef void cp_http_done(void *userdata, const cp_http_response *response, cons
 
 int cp_http_new(cp_loop *loop, cp_http **ret, cp_error *err);
 void cp_http_free(cp_http *http); /* cancels everything */
+cp_loop *cp_http_loop(const cp_http *http);
 int cp_http_send(cp_http *http, const cp_http_options *options, cp_http_done *done, void *userdata,
                  cp_http_request **ret, cp_error *err);
-void cp_http_cancel(cp_http_request *request); /* done is not called */
+void cp_http_cancel(cp_http_request *request); /* done is not called; not after it was; NULL is fine */

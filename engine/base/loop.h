@@ -26,12 +26,14 @@ CP_DEFINE_CLEANUP(cp_loop, cp_loop_free)
 void cp_loop_set_hooks(cp_loop *loop, const cp_loop_hooks *hooks); /* NULL clears */
 struct event_base *cp_loop_base(cp_loop *loop);
 bool cp_loop_is_virtual(const cp_loop *loop);
-int cp_loop_fd(const cp_loop *loop); /* readable when a turn has something to do; for foreign loops */
+/* Readable when a turn has something to do: I/O, a due timer, queued work. For foreign loops, which turn the loop then
+ * (and once a second while an HTTP exchange is open: libevent's own time-outs do not show). */
+int cp_loop_fd(const cp_loop *loop);
 
 int64_t cp_loop_wall(const cp_loop *loop); /* ms since the epoch */
 int64_t cp_loop_mono(const cp_loop *loop); /* ms, monotonic; stalls (see below) included */
 /* Watched time: like mono, but time in which the loop was stalled or stopped (more than 1 s late) is left out.
- * The plane builds plane time on it. */
+ * The plane builds plane time on it, and timers count it: a stop of the process is not held against whom they wait for. */
 int64_t cp_loop_watched(const cp_loop *loop);
 int64_t cp_loop_stall_max(const cp_loop *loop); /* ms: the longest lateness seen; exported */
 
@@ -41,8 +43,8 @@ int cp_loop_turn(cp_loop *loop, int64_t timeout_ms);
 /* Runs turns until `until` returns true or cp_loop_stop is called; timeout_ms -1 = for ever. On a virtual clock time
  * jumps to the next timer whenever a turn did nothing. True when `until` held. until NULL: until stopped. */
 bool cp_loop_run(cp_loop *loop, bool (*until)(void *userdata), void *userdata, int64_t timeout_ms);
-void cp_loop_stop(cp_loop *loop);
-/* Virtual clock: runs everything that is due up to now + ms, in order of time, then of creation. */
+void cp_loop_stop(cp_loop *loop); /* ends the run under way, or the next one */
+/* Virtual clock: runs everything that is due up to now + ms, in order of time, then of arming. */
 void cp_loop_advance(cp_loop *loop, int64_t ms);
 /* ms until the next timer, -1 when there is none. */
 int64_t cp_loop_next_timer(const cp_loop *loop);
@@ -57,7 +59,8 @@ void cp_loop_effect_rewind(cp_loop *loop, size_t mark); /* drops the effects que
 void cp_loop_defer(cp_loop *loop, cp_task *run, void *userdata);
 void cp_loop_forget(cp_loop *loop, void *userdata); /* removes every deferred task and effect with this userdata */
 
-/* A timer is one-shot: re-arm it in its callback when wanted. */
+/* A timer is one-shot: re-arm it in its callback when wanted. Timers due at once run in order of their time, then of
+ * their arming; what is armed in a turn runs in a later one. A task may free or stop any timer, also its own. */
 cp_timer *cp_timer_new(cp_loop *loop, cp_task *run, void *userdata);
 void cp_timer_start(cp_timer *timer, int64_t ms); /* from now; re-arms an armed one */
 void cp_timer_stop(cp_timer *timer);

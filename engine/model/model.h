@@ -5,11 +5,17 @@
 
 /* Validates the services of a workload completely (model.md, "ServiceSpec"): names, exactly one main, known
  * depends_on without a cycle (reported as its path), ports, volumes, bounds, ${...} names ... path: "services".
- * replicas and surge matter for fixed host ports (replicas 0: not checked). */
+ * Fixed host ports depend on the number of replicas as well: cp_services_check_hosts. */
 int cp_services_check(const cp_list *services, int kind, const char *path, cp_error *err);
 const cp_service *cp_services_main(const cp_list *services);
 const cp_service *cp_services_find(const cp_list *services, const char *name);
 bool cp_services_fixed_port(const cp_list *services); /* some port has a fixed host */
+/* The port that ${port.<name>} means in a text of `own`: its own port of that name, else the first other service's.
+ * NULL when there is none. owner (may be NULL): whose port it is. */
+const cp_port *cp_services_port(const cp_list *services, const cp_service *own, const char *name,
+                                const cp_service **owner);
+/* `invalid` for a fixed host port that more than one instance would need: replicas + surge above 1 on one host. */
+int cp_services_check_hosts(const cp_list *services, int64_t replicas, int64_t surge, cp_error *err);
 /* Start order: every init in dependency order, then main and sidecars, each after what it depends on. order: array of
  * services->count indices, filled. */
 void cp_services_order(const cp_list *services, size_t *order);
@@ -29,7 +35,8 @@ int cp_instance_validate_transition(int from, int to, cp_error *err);
 int cp_deployment_validate_transition(int from, int to, cp_error *err);
 bool cp_deployment_is_final(int state);
 
-/* Replaces ${port.<name>}, ${instance.id|name|index}, ${workload.name|slug} in text ($${ is a literal ${; a $ that is
- * followed by anything else stays). lookup returns NULL for unknown names. Never expands twice. The caller frees. */
+/* Replaces ${port.<name>}, ${instance.id|name|index}, ${workload.name|slug} in text ($${ is a literal ${; every other
+ * ${...} and $ stays). lookup is asked for "port.http", "instance.id" ...; NULL for unknown names is `invalid`. Never
+ * expands twice. The caller frees. */
 typedef const char *cp_lookup(void *userdata, const char *name);
 int cp_expand(const char *text, cp_lookup *lookup, void *userdata, char **ret, cp_error *err);

@@ -36,3 +36,13 @@ int cp_lua_open_model(lua_State *L);  /* engine/lua/model.c: decide_workload, de
 int cp_lua_open_plane(lua_State *L);  /* engine/lua/plane.c: open, tasks, calls, streams */
 int cp_lua_open_remote(lua_State *L); /* engine/lua/remote.c: an HTTP client call (unix socket or TCP) as a task */
 int luaopen_ctrlplane_core(lua_State *L); /* engine/lua/core.c: build/lua/ctrlplane/core.so */
+
+/* A simulated world with its loop, which outlives the planes that use it (crash specs): testing.sim.open, test builds.
+ * The userdata begins with this; `open { world = w }` takes loop and provider from it and frees neither. */
+#define CP_LUA_WORLD "ctrlplane.world"
+struct cp_loop;
+struct cp_provider;
+typedef struct cp_lua_world {
+    struct cp_loop *loop;
+    struct cp_provider *provider;
+} cp_lua_world;

@@ -25,8 +25,8 @@ struct cp_http_request {
     char *where; /* for messages */
     cp_buf body;
     size_t max_body;
-    int64_t timeout, started; /* started: watched time, so that a stall of ours is not held against the other side */
-    cp_timer *timer;
+    int64_t timeout;
+    cp_timer *timer; /* runs on watched time: a stall of ours is not held against the other side */
     bool touched, finished, over;
     bool *alive; /* while its chunk callback runs: set to false when it is freed */
     CURLcode result;
@@ -207,11 +207,6 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *userdata) {
 
 static void on_timeout(void *userdata) {
     cp_http_request *request = userdata;
-    int64_t left = request->timeout - (cp_loop_watched(request->http->loop) - request->started);
-    if (left > 0) {
-        cp_timer_start(request->timer, left);
-        return;
-    }
     cp_autoerror cp_error err = {0};
     cp_fail(&err, CP_E_TIMEOUT, "%s: no answer in %" PRId64 " ms", request->where, request->timeout);
     finish(request, &err);
@@ -339,7 +334,6 @@ int cp_http_send(cp_http *http, const cp_http_options *options, cp_http_done *do
         .where = options->unix_socket ? cp_strdup(options->unix_socket) : cp_strdup(options->url),
         .max_body = options->max_body,
         .timeout = options->timeout,
-        .started = cp_loop_watched(http->loop),
         .chunk = options->chunk,
         .done = done,
         .userdata = userdata,

@@ -13,7 +13,7 @@ struct cp_probe {
     cp_loop *loop;
     cp_probe_done *done;
     void *userdata;
-    int64_t timeout, asked, started; /* ms; started: watched time */
+    int64_t timeout, asked; /* ms */
     cp_http_request *request;
     /* tcp */
     int refused; /* errno of a connect that failed at once */
@@ -103,11 +103,6 @@ static void on_tcp_timer(void *userdata) {
         answer(probe, 0, strerror(probe->refused));
         return;
     }
-    int64_t left = probe->timeout - (cp_loop_watched(probe->loop) - probe->started);
-    if (left > 0) { /* the loop was stalled: the time that it missed is not the target's */
-        cp_timer_start(probe->timer, left);
-        return;
-    }
     tcp_end(probe);
     timed_out(probe);
 }
@@ -160,7 +155,6 @@ int cp_probe_start(cp_http *http, const char *target, int64_t timeout, cp_probe_
         .fd = -1,
     };
     probe->asked = cp_loop_mono(probe->loop);
-    probe->started = cp_loop_watched(probe->loop);
     int r = strncmp(target, "tcp://", 6) == 0 ? start_tcp(probe, target, err) : start_http(probe, target, err);
     if (r < 0)
         return r;

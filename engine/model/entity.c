@@ -133,6 +133,7 @@ static const cp_field release_fields[] = {
     FIELD(CP_STRING, commit_sha, "the commit it was built from"),
     FIELD(CP_BOOL, active, "it is the current release of its workload", KEPT),
     FIELD(CP_BOOL, good, "a deployment of it succeeded", COLUMN),
+    FIELD(CP_MAP, images, "the images as they were asked for, by service", COLUMN),
     FIELD(CP_STRING, spec_hash, "SHA-256 of the sorted services", COLUMN),
 };
 DESC(release, CP_NONE, .table = "release", .doc = "An immutable snapshot of a workload's services.");

@@ -151,6 +151,7 @@ typedef struct cp_release {
     cp_list services; /* cp_service, images resolved */
     char *notes, *commit_sha;
     bool active, good; /* good (column only): a deployment of it succeeded */
+    cp_map images;     /* column only: service -> image as it was asked for */
     char *spec_hash;   /* column only: sha256 of the sorted services JSON, to tell "the same spec" */
 } cp_release;
 

@@ -19,6 +19,8 @@ typedef struct cp_inst cp_inst;
 typedef struct cp_rel cp_rel;
 typedef struct cp_rollout cp_rollout;
 
+typedef struct cp_deploy_args cp_deploy_args;
+
 struct cp_rel {
     cp_release row;
     cp_wl *wl;
@@ -195,17 +197,25 @@ void cp_retain(cp_plane *plane); /* retain.c: removes what is older than the lim
 
 /* workload.c: what row.services shows while nothing is staged: the release being rolled out, else the current one. */
 void cp_workload_spec_refresh(cp_plane *plane, cp_wl *wl);
-cp_rel *cp_workload_target(cp_wl *wl); /* the release a change builds on; NULL when there is none */
+cp_rel *cp_workload_target(const cp_wl *wl); /* the release a change builds on; NULL when there is none */
+int cp_workload_refuse_deleted(const cp_wl *wl, const char *what, cp_error *err);
+int cp_workload_check_replicas(const cp_wl *wl, int64_t replicas, cp_error *err);
+void cp_release_asked(const cp_rel *rel, cp_list *ret);
+cp_rel *cp_release_record(cp_plane *plane, cp_wl *wl, cp_list *resolved, const cp_list *asked, char *hash,
+                          const cp_deploy_args *args);
+int cp_services_supported(const cp_provider *provider, const cp_list *services, int kind, cp_error *err);
+int cp_services_resolved(cp_provider *provider, const cp_list *services, cp_list *ret, cp_error *err);
 
 /* payload is taken (NULL is fine). */
 void cp_plane_event(cp_plane *plane, const char *type, const char *actor, cp_wl *wl, cp_inst *inst,
                     const char *deployment_id, json_t *payload);
 
-/* query.c: views. New references. */
+/* view.c. New references. */
 json_t *cp_view_workload(cp_plane *plane, cp_wl *wl);
 json_t *cp_view_instance(cp_plane *plane, cp_inst *inst);
 json_t *cp_view_deployment(cp_plane *plane, cp_deployment *dep);
 json_t *cp_view_release(cp_plane *plane, cp_rel *rel);
+void cp_instance_labels(const cp_plane *plane, const cp_inst *inst, cp_map *labels); /* adds; the caller clears */
 
 /* reconcile.c */
 int cp_reconcile_start(cp_plane *plane, cp_error *err); /* adoption: list of every provider, then resyncs */
@@ -218,6 +228,7 @@ bool cp_reconcile_settled(cp_plane *plane, cp_wl *wl);  /* nothing left to do bu
 void cp_wl_clear_slots(cp_wl *wl);
 /* operate.c */
 void cp_operate_queue(cp_plane *plane, cp_inst *inst);  /* let it have its operation when its turn comes */
+void cp_operate_again(cp_plane *plane, cp_inst *inst);  /* a person asked: failed and waiting ones try at once */
 void cp_operate_drop(cp_plane *plane, cp_inst *inst);   /* forget it: cancels what is in flight */
 void cp_operate_drain(cp_plane *plane);
 void cp_instance_decide(cp_inst *inst, cp_instance_decision *decision);
@@ -233,7 +244,7 @@ void cp_readiness_update(cp_plane *plane, cp_inst *inst);
 void cp_readiness_free(cp_inst *inst);
 
 /* rollout.c: the boundary between operations/reconcile and rollouts. */
-typedef struct cp_deploy_args {
+struct cp_deploy_args {
     cp_list services;      /* cp_service_deploy */
     char *release_id, *strategy;
     json_t *params;
@@ -245,7 +256,7 @@ typedef struct cp_deploy_args {
     char *source;          /* a strategy's source text instead of a name (over the API) */
     int64_t wait;
     uint64_t present;
-} cp_deploy_args;
+};
 extern const cp_desc cp_deploy_args_desc; /* deploy; create embeds the same option fields */
 
 /* Begins a deployment of `release` (already recorded, or the current one being re-rolled). Chooses `initial` where

@@ -1,0 +1,266 @@
+--- deploy, rollback: going from one release to another. Turns options into a request; must not know how rollouts work.
+local core = require "ctrlplane.core"
+local exit = require "ctrlplane.cli.exit"
+local follow = require "ctrlplane.cli.follow"
+local system = require "ctrlplane.cli.system"
+local view = require "ctrlplane.cli.view"
+local workload = require "ctrlplane.cli.workload"
+
+local M = {}
+
+--- Options that every command which starts a rollout takes.
+function M.define_rollout(c)
+  c:option("--strategy", "a strategy's name, or a Lua file with one"):argname "<name|file>"
+  c:option("--param", "a parameter of the strategy, NAME=VALUE"):argname "<name=value>":count "*"
+  c:option("--surge", "replicas above the wanted number: a count or a percentage"):argname "<share>"
+  c:option("--unavailable", "replicas that may be missing meanwhile"):argname "<share>"
+  c:option("--min-ready", "how long ready before it counts as available"):argname "<duration>"
+  c:option("--progress-deadline", "how long without progress before it fails, or none"):argname "<duration>"
+  c:option("--on-failure", "rollback, pause or fail"):argname "<what>":choices { "rollback", "pause", "fail" }
+  c:option("--max-failures", "new replicas that may fail"):argname "<n>":convert(tonumber)
+  c:option("--supersede", "what becomes of a rollout under way"):argname "<what>"
+  c:option("--notes", "words to remember it by"):argname "<text>"
+  c:option("--commit", "the commit that it was built from"):argname "<sha>":target "commit_sha"
+end
+
+--- A path to an executable or folder, as the engine must get it: it does not run in our folder.
+function M.local_image(image)
+  if image:match "^%.%.?/" or image == "." or image == ".." then
+    local path = system.realpath(image)
+    if not path then
+      exit.fail { code = "invalid", field = "image", message = ("there is no file or folder %s"):format(image) }
+    end
+    return path
+  end
+  return image
+end
+
+local function split(text, what)
+  local name, value = text:match "^([^=]+)=(.*)$"
+  if not name then exit.usage("%s '%s' has no =; write NAME=VALUE", what, text) end
+  return name, value
+end
+
+-- A value as its declared type wants it; the engine checks it.
+local function typed(value, declared)
+  local kind = declared and declared.type
+  if kind == "list" then
+    if value:match "^%s*%[" then return core.json.decode(value) or value end
+    local list = core.json.array {}
+    for item in value:gmatch "[^,]+" do list[#list + 1] = tonumber(item) or item end
+    return list
+  elseif kind == "int" or kind == "number" or kind == "percent" then
+    return tonumber(value) or value
+  elseif kind == "bool" or not kind then
+    if value == "true" then return true end
+    if value == "false" then return false end
+    if not kind then return tonumber(value) or value end
+  end
+  return value
+end
+
+--- The options of `define_rollout` as fields of a request.
+function M.rollout_fields(context)
+  local args = context.args
+  local fields = {
+    surge = args.surge,
+    unavailable = args.unavailable,
+    min_ready = args.min_ready,
+    progress_deadline = args.progress_deadline,
+    on_failure = args.on_failure,
+    max_failures = args.max_failures,
+    supersede = args.supersede,
+    notes = args.notes,
+    commit_sha = args.commit_sha,
+  }
+  local declared
+  if args.strategy and (args.strategy:find("/", 1, true) or args.strategy:match "%.lua$") then
+    local source, err = system.read(args.strategy)
+    if not source then exit.fail { code = "not_found", field = "strategy", message = err } end
+    fields.source = source
+    fields.strategy = args.strategy:match "([^/]+)%.lua$" or args.strategy:match "[^/]+$"
+  elseif args.strategy then
+    fields.strategy = args.strategy
+    if #args.param > 0 then
+      local strategy = context.connect().strategies:get(args.strategy)
+      declared = strategy and strategy.params
+    end
+  end
+  if #args.param > 0 then
+    fields.params = {}
+    for _, text in ipairs(args.param) do
+      local name, value = split(text, "--param")
+      fields.params[name] = typed(value, declared and declared[name])
+    end
+  end
+  return fields
+end
+
+local LISTS = { command = true, args = true }
+
+-- Services by name, from the release that runs (the draft where none was good yet).
+local function current_services(context, w)
+  local services = w.services or {}
+  if w.current_release_id then
+    local release = context.plane.releases:get(w.current_release_id)
+    if release then services = release.services end
+  end
+  local by_name, names = {}, {}
+  for _, service in ipairs(services) do
+    by_name[service.name] = service
+    names[#names + 1] = service.name
+  end
+  return by_name, names
+end
+
+local function main_service(by_name, names)
+  for _, name in ipairs(names) do
+    if (by_name[name].role or "main") == "main" then return name end
+  end
+  return names[1]
+end
+
+-- --image and --set as a list of ServiceDeploySpecs; nil when there are none.
+local function service_changes(context, w)
+  local args = context.args
+  if #args.image == 0 and #args.set == 0 then return nil end
+  local by_name, names = current_services(context, w)
+  local changes, order = {}, {}
+  local function change(name)
+    if not by_name[name] then
+      local near = core.nearest(name, names)
+      exit.fail { code = "invalid", field = "services", hint = near and ("did you mean '%s'?"):format(near),
+        message = ("workload %s has no service '%s'"):format(w.slug, name) }
+    end
+    if not changes[name] then
+      changes[name] = { name = name }
+      order[#order + 1] = changes[name]
+    end
+    return changes[name]
+  end
+  for _, text in ipairs(args.image) do
+    local name, image = text:match "^([%w-]+)=(.*)$"
+    if not name then name, image = main_service(by_name, names), text end
+    change(name).image = M.local_image(image)
+  end
+  for _, text in ipairs(args.set) do
+    local path, value = split(text, "--set")
+    local name, field = path:match "^([^.]+)%.(.+)$"
+    if not name then exit.usage("--set '%s': write SERVICE.FIELD=VALUE, such as app.env.VERSION=v2", text) end
+    local spec = change(name)
+    local variable = field:match "^env%.(.+)$"
+    if variable then
+      if not spec.env then
+        spec.env = {}
+        for key, old in pairs(by_name[name].env or {}) do spec.env[key] = old end
+      end
+      spec.env[variable] = value
+    elseif value:match "^[%[{]" then
+      local decoded, err = core.json.decode(value)
+      if decoded == nil then exit.usage("--set %s: %s", path, err.message) end
+      spec[field] = decoded
+    elseif LISTS[field] then
+      spec[field] = core.json.array {}
+      for word in value:gmatch "%S+" do table.insert(spec[field], word) end
+    else
+      spec[field] = field == "image" and M.local_image(value) or value
+    end
+  end
+  return core.json.array(order)
+end
+
+--- The release that a person means by "3", "r3" or an id.
+local function release_id(context, w, text)
+  local version = tonumber(text:match "^r?(%d+)$")
+  if not version then return text end
+  local list = exit.try(context.plane.workloads:list_releases(w.id, { limit = 500 }))
+  local known = {}
+  for _, release in ipairs(list.items or list) do
+    if release.version == version then return release.id end
+    known[#known + 1] = "r" .. release.version
+  end
+  exit.fail { code = "not_found", message = ("workload %s has no release r%d"):format(w.slug, version),
+    hint = "it has " .. table.concat(known, ", ") }
+end
+
+--- Follows or detaches from what a deploy answered, and gives the exit code.
+function M.finish(context, answer)
+  local out = context.out
+  if not answer.id or not answer.state or not answer.workload_id then -- a no-op says so instead of a deployment
+    out:item(answer, "", function() out:print(answer.message or "nothing to do: every replica runs this already") end)
+    return exit.DONE
+  end
+  if context.args.detach then
+    out:item(answer, answer.id, function() out:print(answer.id) end)
+    return exit.DONE
+  end
+  local deployment, in_time, seen = follow.deployment(context, answer.id)
+  local code = follow.conclude(context, deployment, in_time)
+  if code == exit.DONE and not out:is_json() and out.format ~= "name" and seen.workload then
+    local w = context.plane.workloads:get(deployment.workload_id) or seen.workload
+    out:print(("%s  %s  %d/%d ready  %s"):format(w.slug, out:state(w.state), w.ready_replicas or 0,
+      w.replica_count or 0, seen.versions[deployment.release_id] or ""))
+  end
+  return code
+end
+
+local commands = {}
+
+commands[#commands + 1] = {
+  name = "deploy",
+  summary = "Roll a new release out",
+  example = "ctrlplane deploy web --set app.env.VERSION=v2 --strategy rolling",
+  about = "Without --image and --set it deploys what `up` or an update has staged, or the current release again.",
+  define = function(c)
+    c:argument("workload", "its name (slug) or id")
+    c:option("--set", "change a field of a service"):argname "<service.field=value>":count "*"
+    c:option("--image", "change an image; without a service the main one's"):argname "<[service=]image>":count "*"
+    c:option("--release", "roll an old release out again: its number or id"):argname "<release>"
+    M.define_rollout(c)
+    c:flag("--dry-run", "only say what would change")
+  end,
+  run = function(context)
+    local args = context.args
+    local w = workload.find(context, args.workload)
+    local request = M.rollout_fields(context)
+    if args.release then
+      request.release_id = release_id(context, w, args.release)
+    else
+      request.services = service_changes(context, w)
+    end
+    if args.dry_run then
+      context.out:say("would deploy %s:", w.slug)
+      context.out:json(request)
+      return exit.DONE
+    end
+    return M.finish(context, exit.try(context.plane.workloads:deploy(w.id, request)))
+  end,
+}
+
+commands[#commands + 1] = {
+  name = "rollback",
+  summary = "Go back to the last good release before the current one",
+  example = "ctrlplane rollback web",
+  define = function(c)
+    c:argument("workload", "its name (slug) or id")
+    c:option("--to", "the release to go to: its number or id"):argname "<release>"
+    M.define_rollout(c)
+    c:flag("--dry-run", "only say what would change")
+  end,
+  run = function(context)
+    local args = context.args
+    local w = workload.find(context, args.workload)
+    local request = M.rollout_fields(context)
+    if args.to then request.release_id = release_id(context, w, args.to) end
+    if args.dry_run then
+      local versions = view.versions(context.plane, w.id)
+      context.out:say("would roll %s back to %s", w.slug, request.release_id
+        and (versions[request.release_id] or request.release_id) or "the last good release before the current one")
+      return exit.DONE
+    end
+    return M.finish(context, exit.try(context.plane.workloads:rollback(w.id, request)))
+  end,
+}
+
+M.commands = commands
+return M

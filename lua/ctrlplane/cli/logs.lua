@@ -1,0 +1,113 @@
+--- logs, events: streams. Lines as they come; jsonl for programs. Knows events; must not know where they come from.
+local core = require "ctrlplane.core"
+local exit = require "ctrlplane.cli.exit"
+local session = require "ctrlplane.cli.session"
+local workload = require "ctrlplane.cli.workload"
+
+local COLOURS = { "cyan", "green", "yellow", "blue" }
+
+-- "10m" ago, or a time as it is.
+local function time_of(text)
+  if text == nil then return nil end
+  if text:match "^%d%d%d%d%-" then return text end
+  return os.date("!%Y-%m-%dT%H:%M:%SZ", os.time() - math.floor(session.duration(text, "--since")))
+end
+
+-- Prints what an iterator yields: as one document without -f, else line by line.
+local function drain(context, stream, print_line)
+  local out = context.out
+  if out.format == "json" and not context.args.follow then
+    local items = core.json.array {}
+    for event in stream do items[#items + 1] = event end
+    out:json { items = items, total = #items }
+    return
+  end
+  for event in stream do
+    if out:is_json() then
+      out:jsonl(event)
+    else
+      print_line(event)
+      io.stdout:flush()
+    end
+  end
+end
+
+return {
+  {
+    name = "logs",
+    summary = "Print what the replicas of a workload have written",
+    example = "ctrlplane logs web -f --tail 10",
+    about = "Lines of all replicas are merged by time. With -f it goes on, through restarts and new replicas.",
+    define = function(c)
+      c:argument("workload", "its name (slug) or id")
+      c:flag("-f --follow", "go on with what comes")
+      c:option("--tail", "only the last lines of each replica"):argname "<n>":convert(tonumber)
+      c:option("--since", "only lines since then: a duration, or a time"):argname "<time>"
+      c:option("--service", "only this service"):argname "<name>"
+      c:flag("-t --timestamps", "print the time of each line")
+    end,
+    run = function(context)
+      local args, out = context.args, context.out
+      local w = workload.find(context, args.workload)
+      local stream = exit.try(context.plane.workloads:stream_logs(w.id, {
+        follow = args.follow,
+        tail = args.tail,
+        since = time_of(args.since),
+        service = args.service,
+        timeout = context.wait,
+      }))
+      drain(context, stream, function(event)
+        if event.line == nil then -- the stream itself has something to say: dropped, gap
+          return out:say("ctrlplane: %s", core.json.encode(event))
+        end
+        local index = event.replica_index or 0
+        local who = out:paint(("%s[%d]"):format(event.service_name or w.slug, index), COLOURS[index % #COLOURS + 1])
+        out:print((args.timestamps and event.at .. " " or "") .. who .. " " .. event.line)
+      end)
+    end,
+  },
+  {
+    name = "events",
+    summary = "Print what has happened",
+    example = "ctrlplane events -f --type 'deploy.*'",
+    define = function(c)
+      c:flag("-f --follow", "go on with what comes")
+      c:option("--type", "only this type; deploy.* is all of a kind"):argname "<type>":count "*"
+      c:option("--workload", "only of this workload"):argname "<workload>"
+      c:option("--after", "begin behind this seq"):argname "<seq>":convert(tonumber)
+      c:option("--tail", "how many of the last ones"):argname "<n>":default "50":convert(tonumber)
+    end,
+    run = function(context)
+      local args, out = context.args, context.out
+      local plane = context.connect()
+      local function print_line(event)
+        if not event.type then return out:say("ctrlplane: %s", core.json.encode(event)) end
+        local payload = type(event.payload) == "table" and core.json.encode(event.payload) or ""
+        out:print(("%6d  %s  %-22s %s%s"):format(event.seq or 0, event.at or "", event.type,
+          event.instance_id or event.deployment_id or event.workload_id or "",
+          payload ~= "" and payload ~= "{}" and payload ~= "[]" and "  " .. payload or ""))
+      end
+      local filter = { workload = args.workload, types = #args.type > 0 and core.json.array(args.type) or nil }
+      local after = args.after
+      if not after then
+        -- The last ones, oldest first.
+        filter.limit = math.max(1, math.min(500, args.tail))
+        local list = exit.try(plane.events:list(filter))
+        filter.limit = nil
+        local items = core.json.array {}
+        for i = math.min(#list.items, args.tail), 1, -1 do items[#items + 1] = list.items[i] end
+        after = list.items[1] and list.items[1].seq
+        if out.format == "json" and not args.follow then
+          return out:json { items = items, total = list.total or #items }
+        end
+        for _, event in ipairs(items) do
+          if out:is_json() then out:jsonl(event) else print_line(event) end
+        end
+        if not args.follow then return end
+      end
+      filter.after = after
+      filter.timeout = args.follow and context.wait or (not args.follow and "1s" or nil)
+      drain(context, exit.try(plane.events:stream(filter)), print_line)
+    end,
+  },
+}

@@ -1,0 +1,135 @@
+--- Which engine a command talks to: --url, else the socket of --store. Starts an engine in the background where nobody
+--- owns the store. Knows sockets and paths; must not know commands.
+local core = require "ctrlplane.core"
+local exit = require "ctrlplane.cli.exit"
+local system = require "ctrlplane.cli.system"
+
+local M = {}
+
+--- Where the store is, and who says so: path, source.
+function M.store(args)
+  if args.store then return args.store, "--store" end
+  local env = os.getenv "CTRLPLANE_STORE"
+  if env and env ~= "" then return env, "CTRLPLANE_STORE" end
+  if system.is_root() then return "/var/lib/ctrlplane/plane.db", "default" end
+  local data = os.getenv "XDG_DATA_HOME"
+  if data and data:sub(1, 1) == "/" then return data .. "/ctrlplane/plane.db", "XDG_DATA_HOME" end
+  return (os.getenv "HOME" or "") .. "/.local/share/ctrlplane/plane.db", "default"
+end
+
+--- The store's absolute path; its folder is made where it is missing.
+function M.store_path(args)
+  local path = M.store(args)
+  local folder, name = path:match "^(.*)/([^/]+)$"
+  if not name then folder, name = ".", path end
+  if folder == "" then folder = "/" end
+  if not system.exists(folder) then
+    if os.execute("mkdir -p -m 0700 -- " .. system.quote(folder) .. " 2>/dev/null") ~= 0 then
+      exit.fail { code = "storage_failed", message = ("the folder %s of the store cannot be made"):format(folder) }
+    end
+  end
+  folder = system.realpath(folder)
+  return (folder == "/" and "" or folder) .. "/" .. name
+end
+
+--- The unix socket beside a store.
+function M.socket(store) return store .. ".sock" end
+
+--- Where a background engine writes what it has to say.
+function M.log(store) return store .. ".log" end
+
+local function url_of(args)
+  if args.url then return args.url, "--url" end
+  local env = os.getenv "CTRLPLANE_URL"
+  if env and env ~= "" and not args.store then return env, "CTRLPLANE_URL" end
+  return nil
+end
+M.url = url_of
+
+--- A client of whoever owns the store: plane, or nil, err when nobody does.
+function M.reach(args)
+  local ctrlplane = require "ctrlplane"
+  local url = url_of(args)
+  local plane, err
+  if url then
+    plane, err = ctrlplane.connect { url = url }
+  else
+    local socket = M.socket(M.store_path(args))
+    if not system.exists(socket) then
+      return nil, { code = "provider_unavailable", message = ("no engine owns the store %s"):format(M.store(args)) }
+    end
+    plane, err = ctrlplane.connect { socket = socket }
+  end
+  if not plane then return nil, err end
+  local _, dead = plane:ping()
+  if dead then
+    plane:close()
+    return nil, dead
+  end
+  return plane
+end
+
+local function tail(path)
+  local text = system.read(path) or ""
+  return text:match "([^\n]*)\n?$"
+end
+
+--- Starts `ctrlplane serve` for a store in the background, and waits until it answers.
+function M.start(args, out)
+  local store = M.store_path(args)
+  local program = assert(system.program(), "the path of this program is unknown")
+  local log = M.log(store)
+  local command = ("setsid %s serve --store %s </dev/null >>%s 2>&1 & echo $!"):format(
+    system.quote(program), system.quote(store), system.quote(log))
+  local pipe = assert(io.popen(command))
+  local pid = tonumber(pipe:read "*l")
+  pipe:close()
+  local deadline = system.now() + 15
+  repeat
+    system.sleep(0.03)
+    local plane = M.reach(args)
+    if plane then
+      out:say("ctrlplane: started the engine in the background (pid %d, store %s); to stop it: %s", pid, store,
+        M.spell(args, "stop"))
+      return plane
+    end
+    local gone = not system.kill(pid, 0)
+  until gone or system.now() > deadline
+  -- Somebody else may have started one at the same moment: then that one is as good.
+  local plane = M.reach(args)
+  if plane then return plane end
+  exit.fail {
+    code = "provider_unavailable",
+    message = ("the engine for %s did not start: %s"):format(store, tail(log) or "it said nothing"),
+    hint = "see " .. log,
+  }
+end
+
+--- A client; starts the engine where nobody owns the store. Ends the command when that fails.
+function M.connect(args, out)
+  local plane, err = M.reach(args)
+  if plane then return plane end
+  if url_of(args) then exit.fail(err) end
+  return M.start(args, out)
+end
+
+--- A command as the user would have to type it, for the same store or engine.
+function M.spell(args, command)
+  local parts = { "ctrlplane", command }
+  if args.url then
+    parts[#parts + 1] = "--url " .. args.url
+  elseif args.store then
+    parts[#parts + 1] = "--store " .. args.store
+  end
+  return table.concat(parts, " ")
+end
+
+--- Seconds of a duration given to an option; nil for nil. Ends the command when it is none.
+function M.duration(text, option)
+  if text == nil then return nil end
+  local seconds, err = core.duration(text)
+  if not seconds then exit.usage("%s: %s", option, err.message) end
+  return seconds
+end
+
+return M

@@ -25,7 +25,7 @@ local FORMATS = { "table", "wide", "json", "jsonl", "name" }
 local function add_common(parser)
   parser:option("--store", "the store to work on; its owner is asked through the socket beside it"):argname "<path>"
   parser:option("--url", "an engine to ask instead, such as http://127.0.0.1:7070"):argname "<url>"
-  parser:option("-o --output", "how data is printed: " .. table.concat(FORMATS, ", ")):argname "<format>"
+  parser:option("--output -o", "how data is printed: " .. table.concat(FORMATS, ", ")):argname "<format>"
     :choices(FORMATS)
   parser:option("--wait", "how long to follow at most; exit code 5 when it was not enough"):argname "<duration>"
   parser:flag("--detach", "do not follow; print the id")
@@ -44,7 +44,8 @@ local function add_commands(parser, specs, path)
   for _, spec in ipairs(specs) do
     local command = parser:command(spec.name):summary(spec.summary)
     command:description(spec.summary .. "." .. (spec.about and "\n\n" .. spec.about or ""))
-    command:help_description_margin(28)
+    command:help_description_margin(28):help_max_width(100)
+    command:epilog "Options of every command: see `ctrlplane --help`."
     add_help(command, spec)
     local here = {}
     for i, name in ipairs(path) do here[i] = name end
@@ -167,7 +168,7 @@ function M.run(argv)
   local ok, result = xpcall(function()
     local parser = M.parser(function(where, message)
       if not json then io.stderr:write(where:get_usage(), "\n\n") end
-      exit.usage("%s", (message:gsub("\n", "; ")))
+      exit.usage("%s", (message:gsub("\n", "; "):gsub("Did you mean", "did you mean")))
     end)
     local args = parser:parse(argv)
     context = { args = args, rest = rest, out = output.new { format = args.output, no_color = args.no_color } }

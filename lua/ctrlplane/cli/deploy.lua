@@ -98,15 +98,10 @@ end
 
 local LISTS = { command = true, args = true }
 
--- Services by name, from the release that runs (the draft where none was good yet).
-local function current_services(context, w)
-  local services = w.services or {}
-  if w.current_release_id then
-    local release = context.plane.releases:get(w.current_release_id)
-    if release then services = release.services end
-  end
+-- Services by name: what a deploy is laid over.
+local function current_services(w)
   local by_name, names = {}, {}
-  for _, service in ipairs(services) do
+  for _, service in ipairs(w.services or {}) do
     by_name[service.name] = service
     names[#names + 1] = service.name
   end
@@ -124,7 +119,7 @@ end
 local function service_changes(context, w)
   local args = context.args
   if #args.image == 0 and #args.set == 0 then return nil end
-  local by_name, names = current_services(context, w)
+  local by_name, names = current_services(w)
   local changes, order = {}, {}
   local function change(name)
     if not by_name[name] then
@@ -186,8 +181,8 @@ end
 --- Follows or detaches from what a deploy answered, and gives the exit code.
 function M.finish(context, answer)
   local out = context.out
-  if not answer.id or not answer.state or not answer.workload_id then -- a no-op says so instead of a deployment
-    out:item(answer, "", function() out:print(answer.message or "nothing to do: every replica runs this already") end)
+  if answer.unchanged then
+    out:item(answer, answer.id or "", function() out:print(answer.message) end)
     return exit.DONE
   end
   if context.args.detach then

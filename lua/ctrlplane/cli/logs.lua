@@ -32,6 +32,26 @@ local function drain(context, stream, print_line)
   end
 end
 
+-- Past events, oldest first: all behind a seq, else the last `count`.
+local function past(plane, filter, after, count)
+  local newest, request = {}, { workload = filter.workload, types = filter.types, limit = 500 }
+  local wanted = after and math.huge or count
+  repeat
+    local page = exit.try(plane.events:list(request))
+    for _, event in ipairs(page.items) do
+      if #newest >= wanted or after and event.seq <= after then
+        page.next_cursor = nil
+        break
+      end
+      newest[#newest + 1] = event
+    end
+    request.cursor = page.next_cursor
+  until not request.cursor
+  local items = core.json.array {}
+  for i = #newest, 1, -1 do items[#items + 1] = newest[i] end
+  return items
+end
+
 return {
   {
     name = "logs",
@@ -40,11 +60,11 @@ return {
     about = "Lines of all replicas are merged by time. With -f it goes on, through restarts and new replicas.",
     define = function(c)
       c:argument("workload", "its name (slug) or id")
-      c:flag("-f --follow", "go on with what comes")
+      c:flag("--follow -f", "go on with what comes")
       c:option("--tail", "only the last lines of each replica"):argname "<n>":convert(tonumber)
       c:option("--since", "only lines since then: a duration, or a time"):argname "<time>"
       c:option("--service", "only this service"):argname "<name>"
-      c:flag("-t --timestamps", "print the time of each line")
+      c:flag("--timestamps -t", "print the time of each line")
     end,
     run = function(context)
       local args, out = context.args, context.out
@@ -71,7 +91,7 @@ return {
     summary = "Print what has happened",
     example = "ctrlplane events -f --type 'deploy.*'",
     define = function(c)
-      c:flag("-f --follow", "go on with what comes")
+      c:flag("--follow -f", "go on with what comes")
       c:option("--type", "only this type; deploy.* is all of a kind"):argname "<type>":count "*"
       c:option("--workload", "only of this workload"):argname "<workload>"
       c:option("--after", "begin behind this seq"):argname "<seq>":convert(tonumber)
@@ -88,25 +108,15 @@ return {
           payload ~= "" and payload ~= "{}" and payload ~= "[]" and "  " .. payload or ""))
       end
       local filter = { workload = args.workload, types = #args.type > 0 and core.json.array(args.type) or nil }
-      local after = args.after
-      if not after then
-        -- The last ones, oldest first.
-        filter.limit = math.max(1, math.min(500, args.tail))
-        local list = exit.try(plane.events:list(filter))
-        filter.limit = nil
-        local items = core.json.array {}
-        for i = math.min(#list.items, args.tail), 1, -1 do items[#items + 1] = list.items[i] end
-        after = list.items[1] and list.items[1].seq
-        if out.format == "json" and not args.follow then
-          return out:json { items = items, total = list.total or #items }
-        end
-        for _, event in ipairs(items) do
-          if out:is_json() then out:jsonl(event) else print_line(event) end
-        end
-        if not args.follow then return end
+      local items = past(plane, filter, args.after, args.tail)
+      if out.format == "json" and not args.follow then return out:json { items = items, total = #items } end
+      for _, event in ipairs(items) do
+        if out:is_json() then out:jsonl(event) else print_line(event) end
       end
-      filter.after = after
-      filter.timeout = args.follow and context.wait or (not args.follow and "1s" or nil)
+      if not args.follow then return end
+      io.stdout:flush()
+      filter.after = #items > 0 and items[#items].seq or args.after
+      filter.timeout = context.wait
       drain(context, exit.try(plane.events:stream(filter)), print_line)
     end,
   },

@@ -118,24 +118,20 @@ local function change(context, w, request)
     for _, name in ipairs(ROLLOUT) do options[name] = request[name] end
     answer = exit.try(plane.workloads:deploy(w.id, options))
   end
-  if answer.workload_id and answer.state then return deploy.finish(context, answer) end
-  if what.replicas and not context.args.detach then
-    local final = follow.workload(context, w.id, function(options)
-      options.replicas = request.replicas
-      return plane.workloads:scale(w.id, options)
-    end, function() return true end)
-    out:item(final, w.slug, function()
-      out:print(("%s  %s  %d/%d ready"):format(w.slug, out:state(final.state), final.ready_replicas or 0,
-        final.replica_count or 0))
-    end)
-    return (final.ready_replicas or 0) >= (final.replica_count or 0) and exit.DONE or exit.TIMED_OUT
+  if not answer.unchanged or not what.replicas then return deploy.finish(context, answer) end
+  if context.args.detach then
+    out:item(w, w.slug, function() out:print(w.id) end)
+    return exit.DONE
   end
-  local now = exit.try(plane.workloads:get(w.id))
-  out:item(now, w.slug, function()
-    out:print(("%s  %s  %d/%d ready"):format(w.slug, out:state(now.state), now.ready_replicas or 0,
-      now.replica_count or 0))
+  local final = follow.workload(context, w.id, function(options)
+    options.replicas = request.replicas
+    return plane.workloads:scale(w.id, options)
+  end, function() return true end)
+  out:item(final, w.slug, function()
+    out:print(("%s  %s  %d/%d ready"):format(w.slug, out:state(final.state), final.ready_replicas or 0,
+      final.replica_count or 0))
   end)
-  return exit.DONE
+  return (final.ready_replicas or 0) >= (final.replica_count or 0) and exit.DONE or exit.TIMED_OUT
 end
 
 return {
@@ -147,7 +143,7 @@ return {
       .. "What would change is shown first; on a terminal it asks when something that exists would change.",
     define = function(c)
       c:argument("file", "the file; - is stdin (JSON or YAML)")
-      c:flag("-y --yes", "do not ask")
+      c:flag("--yes -y", "do not ask")
       c:flag("--dry-run", "only show what would change")
       deploy.define_rollout(c)
     end,

@@ -167,7 +167,7 @@ commands[#commands + 1] = {
   about = "While the workload is paused the number is what resume brings back. 0 pauses.",
   define = function(c)
     define_workload(c)
-    c:option("-n --replicas", "how many shall run"):argname "<n>":count(1):convert(function(text)
+    c:option("--replicas -n", "how many shall run"):argname "<n>":count(1):convert(function(text)
       local n = tonumber(text)
       if not n or n ~= math.floor(n) then return nil, ("--replicas is '%s'; give a whole number"):format(text) end
       return n
@@ -260,7 +260,7 @@ commands[#commands + 1] = {
   about = "The row stays as history for a while; the name is free at once. Volumes stay unless --volumes is given.",
   define = function(c)
     define_workload(c)
-    c:flag("-y --yes", "do not ask")
+    c:flag("--yes -y", "do not ask")
     c:option("--name", "the workload's name again, instead of --yes"):argname "<name>"
     c:flag("--volumes", "remove its volumes too")
     c:flag("--dry-run", "only say what would change")

@@ -3,7 +3,6 @@
 #include "base/id.h"
 #include "base/limits.h"
 #include "lua/lua.h"
-#include "plane/plane.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -75,14 +74,7 @@ static void push_remove(lua_State *L) {
     lua_setmetatable(L, -2);
 }
 
-/* While parts of the engine are still being written: a part that is not linked in is left out. */
-#pragma weak cp_lua_open_model
-#pragma weak cp_lua_open_plane
-#pragma weak cp_operations
-
 static void set_part(lua_State *L, const char *name, lua_CFunction open) {
-    if (!open)
-        return;
     lua_pushcfunction(L, open);
     lua_call(L, 0, 1);
     lua_setfield(L, -2, name);
@@ -94,12 +86,10 @@ int luaopen_ctrlplane_core(lua_State *L) {
     set_part(L, "errors", cp_lua_open_error);
     set_part(L, "model", cp_lua_open_model);
     set_part(L, "plane", cp_lua_open_plane);
-    if (cp_operations) {
-        lua_pushcfunction(L, cp_lua_open_operations);
-        lua_call(L, 0, 2);
-        lua_setfield(L, -3, "descriptors");
-        lua_setfield(L, -2, "operations");
-    }
+    lua_pushcfunction(L, cp_lua_open_operations);
+    lua_call(L, 0, 2);
+    lua_setfield(L, -3, "descriptors");
+    lua_setfield(L, -2, "operations");
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, id_check);
     lua_setfield(L, -2, "check");

@@ -7,15 +7,6 @@
 
 #include <string.h>
 
-/* While parts of the engine are still being written. */
-#pragma weak cp_operations
-#pragma weak cp_workload_desc
-#pragma weak cp_instance_desc
-#pragma weak cp_release_desc
-#pragma weak cp_deployment_desc
-#pragma weak cp_event_desc
-#pragma weak cp_service_desc
-
 static const char *const TYPES[] = {
     [CP_STRING] = "string",   [CP_INT] = "integer",   [CP_DOUBLE] = "number", [CP_BOOL] = "boolean",
     [CP_TIME] = "time",       [CP_DURATION] = "duration", [CP_ENUM] = "enum", [CP_SHARE] = "share",

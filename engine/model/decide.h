@@ -44,7 +44,7 @@ typedef struct cp_decide_action {
     char *instance_id;    /* not for create */
     char *release_id;     /* create, update: the release to run */
     int64_t replica_index;/* create */
-    char *reason;         /* "scale_down", "replaced", "failed", "goal", "restart" ... */
+    char *reason;         /* "goal", "failed", "scale_down", "replaced", "stopped", "restart" */
 } cp_decide_action;
 
 typedef struct cp_decide_count {
@@ -55,7 +55,7 @@ typedef struct cp_decide_count {
 
 /* What holds something back: a guard or a wait. Rows of `why`. */
 typedef struct cp_block {
-    char *guard;          /* ceiling | unavailable | unhealthy | unseen | ready | min_ready | drain | stopping | ... */
+    char *guard;          /* ceiling | unavailable | unhealthy | unseen | ready | min_ready | stopping | restart */
     double value, needed;
     char *instance_id, *release_id;
     char *message;        /* one line for people */
@@ -73,13 +73,24 @@ typedef struct cp_decide_output {
 extern const cp_desc cp_decide_set_desc, cp_decide_replica_desc, cp_decide_input_desc, cp_decide_action_desc,
     cp_decide_count_desc, cp_block_desc, cp_decide_output_desc;
 
-/* Never fails: input that validation let through has an answer. output must be zeroed; clear it with
+/* Rules behind it: rollouts, "Goals, not orders". What a caller must know:
+ *   - generation of a restart must be above that of every instance (an update in place raises an instance's own)
+ *   - an action is an order to write rows: create a row, set desired = destroyed, raise the generation (restart: to
+ *     input->generation) and for an update set the release as well
+ *   - an instance that is not seen counts as not available, and nothing available is stopped beside it
+ * Never fails: input that validation let through has an answer. output must be zeroed; clear it with
  * cp_desc_clear(&cp_decide_output_desc, output). O(n log n) in instances: 10,000 in under 2 ms. */
 void cp_decide_workload(const cp_decide_input *input, cp_decide_output *output);
 
 /* Surge rounds up, unavailable down; both zero: unavailable 1. stateful_set: 0 and 1. */
 void cp_guards_resolve(int kind, int64_t replicas, cp_share surge, cp_share unavailable, int64_t *ret_surge,
                        int64_t *ret_unavailable);
+/* The best that a rollout has reached: a row of the deployment. Progress is a new best only -- more new created, ready or
+ * available, or fewer old -- so that flapping is none. Updates *best; true when this was progress. */
+typedef struct cp_progress {
+    int64_t created, ready, available, old; /* start: {0, 0, 0, INT64_MAX} */
+} cp_progress;
+bool cp_decide_progress(cp_progress *best, const cp_decide_output *now);
 /* `denied`, with the numbers, for goals that the guards can never allow. */
 int cp_goals_check(int kind, int64_t replicas, cp_share surge, cp_share unavailable, int64_t new_goal, int64_t old_goal,
                    cp_error *err);
@@ -95,7 +106,8 @@ typedef enum {
     CP_OP_DEPROVISION, /* stop if needed, and remove */
 } cp_op_kind;
 
-/* What a provider sees of an instance. */
+/* What a provider sees of an instance. The plane looks after every operation, done or failed, and at start; until then
+ * it is unknown, and nothing is decided but the first provision and the first deprovision. */
 typedef enum {
     CP_SEEN_UNKNOWN, /* not looked at since the engine started or since the last operation */
     CP_SEEN_ABSENT,
@@ -121,4 +133,5 @@ typedef struct cp_instance_decision {
 } cp_instance_decision;
 
 extern const cp_desc cp_instance_input_desc, cp_instance_decision_desc;
+/* Decide again at once when the state changed and op is none: states are walked one by one. */
 void cp_decide_instance(const cp_instance_input *input, cp_instance_decision *decision);

@@ -1,4 +1,5 @@
 /* engine/model/decide_desc.c -- Descriptors of the inputs and outputs of the two decisions. */
+#include "base/limits.h"
 #include "model/decide.h"
 #include "model/fields.h"
 
@@ -28,7 +29,7 @@ DESC(decide_set, CP_NONE, .init = set_init, .doc = "A replica set and its goal."
 static const cp_field decide_replica_fields[] = {
     FIELD(CP_STRING, id, "the instance", FLAGS(CP_REQUIRED)),
     FIELD(CP_STRING, release_id, "the release that it runs", FLAGS(CP_REQUIRED)),
-    FIELD(CP_INT, replica_index, "its index"),
+    FIELD(CP_INT, replica_index, "its index", BOUNDS(0, 1e9)),
     FIELD(CP_ENUM, state, "its state", WORDS(cp_instance_states)),
     FIELD(CP_ENUM, desired, "what it is wanted to be", WORDS(desired_words)),
     FIELD(CP_BOOL, ready, "it is ready"),
@@ -44,7 +45,7 @@ DESC(decide_replica, CP_NONE, .doc = "An instance as the decision sees it.");
 #define STRUCT cp_decide_input
 static const cp_field decide_input_fields[] = {
     FIELD(CP_ENUM, kind, "deployment or stateful_set", WORDS(cp_kinds)),
-    FIELD(CP_INT, replicas, "N: replicas wanted"),
+    FIELD(CP_INT, replicas, "N: replicas wanted", BOUNDS(0, CP_MAX_REPLICAS)),
     FIELD(CP_SHARE, surge, "instances above N, at most"),
     FIELD(CP_SHARE, unavailable, "instances below N that may be unavailable by our own act"),
     FIELD(CP_BOOL, stopped, "paused or being deleted: everything goes"),

@@ -3,6 +3,8 @@
  * whether it was done: such calls wait here until the store can be trusted again. Must not know what operations do. */
 #include "plane/args.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,6 +100,7 @@ static void free_call(cp_call *call) {
     free(call->own_id);
     free(call->own_tenant);
     free(call->own_subject);
+    free(call->own_match);
     free(call->wait_workload);
     free(call->wait_deployment);
     free(call);
@@ -208,6 +211,33 @@ void cp_plane_settled(cp_plane *plane, cp_wl *wl) {
             stop_waiting(wl->waiting.items[i]);
 }
 
+void cp_plane_etag(const char *workload_json, char ret[CP_ETAG_SIZE]) {
+    uint64_t hash = 14695981039346656037u; /* FNV-1a */
+    for (; *workload_json; workload_json++)
+        hash = (hash ^ (unsigned char)*workload_json) * 1099511628211u;
+    snprintf(ret, CP_ETAG_SIZE, "\"%016" PRIx64 "\"", hash);
+}
+
+/* If-Match, in the turn that changes: nobody comes in between. */
+static int check_match(cp_plane *plane, const cp_call *call, cp_error *err) {
+    if (!call->own_match || strcmp(call->own_match, "*") == 0)
+        return 0;
+    if (!cp_streq(call->op->id_of, "workload"))
+        return cp_fail_at(err, CP_E_UNSUPPORTED, "If-Match", NULL, "%s has no ETag; only a workload has one",
+                          call->op->name);
+    cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
+    if (!wl)
+        return CP_E_NOT_FOUND;
+    cp_autojson json_t *view = cp_view_workload(plane, wl);
+    cp_autofree char *text = cp_json_text(view);
+    char etag[CP_ETAG_SIZE];
+    cp_plane_etag(text, etag);
+    if (strstr(call->own_match, etag))
+        return 0;
+    return cp_fail_at(err, CP_E_CONFLICT, "If-Match", NULL, "workload %s has changed: its ETag is %s, not %s",
+                      wl->row.slug, etag, call->own_match);
+}
+
 static int run(cp_plane *plane, cp_call *call, cp_error *err) {
     const cp_operation *op = call->op;
     if (op->flags & CP_OPERATION_STREAM)
@@ -231,7 +261,10 @@ static int run(cp_plane *plane, cp_call *call, cp_error *err) {
     if (!(op->flags & CP_OPERATION_MUTATES))
         return op->run(plane, call, err);
 
-    int r = cp_store_savepoint(plane->store, err);
+    int r = check_match(plane, call, err);
+    if (r < 0)
+        return r;
+    r = cp_store_savepoint(plane->store, err);
     if (r < 0) {
         plane->turn_failed = true;
         return r;
@@ -273,6 +306,7 @@ void cp_plane_call(cp_plane *plane, const cp_operation *op, const char *id, cons
     call->own_id = cp_strdup(id);
     call->own_tenant = cp_strdup(claims && claims->tenant_id ? claims->tenant_id : plane->tenant_id);
     call->own_subject = cp_strdup(claims && claims->subject ? claims->subject : "");
+    call->own_match = cp_strdup(claims ? claims->if_match : NULL);
     call->id = call->own_id;
     call->tenant_id = call->own_tenant;
     call->subject = call->own_subject;

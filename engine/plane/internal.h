@@ -41,18 +41,21 @@ struct cp_inst {
     bool dirty;
     bool anew;                 /* made or observed by this run of the engine: its rows are not hearsay */
     /* operate.c */
+    int64_t outages;           /* operations in a row that found nobody */
     int64_t op_generation;     /* that the operation in flight brings it to */
     cp_timer *retry;           /* armed while it backs off */
     cp_inst *next;             /* in its workload's queue */
     bool queued;
     /* observe.c */
     uint64_t operated;         /* the count of operations at its last one's begin or end: older looks are ignored */
-    bool looking, look_again;
+    void *looking;             /* the question under way */
+    bool look_again;
     int64_t restarts_base;     /* restarts when it was last available */
 };
 
 struct cp_wl {
     cp_workload row;
+    cp_plane *plane;
     cp_vec instances;          /* cp_inst *, live ones */
     cp_vec sets;               /* cp_replica_set * */
     cp_vec releases;           /* cp_rel *, by version */
@@ -115,7 +118,7 @@ struct cp_call {
     json_t *result;
     void *state;
     cp_error error;
-    char *own_id, *own_tenant, *own_subject, *wait_workload, *wait_deployment;
+    char *own_id, *own_tenant, *own_subject, *own_match, *wait_workload, *wait_deployment;
     cp_timer *timer;
     size_t index;              /* in plane->calls */
     uint64_t turn;             /* in which it ran */
@@ -223,9 +226,11 @@ void cp_reconcile_free(cp_plane *plane);
 /* One pass over a dirty workload: builds the input (sets, guards of the active deployment or the kind's defaults),
  * decides, writes rows, marks instances for their operations after the commit. Leaves wl->last. */
 void cp_reconcile_pass(cp_plane *plane, cp_wl *wl);
-void cp_reconcile_kick(cp_plane *plane, cp_inst *inst); /* decide_instance after this turn's commit */
+void cp_reconcile_kick(cp_plane *plane, cp_inst *inst); /* decide_instance; its operation after the commit. May free it */
 bool cp_reconcile_settled(cp_plane *plane, cp_wl *wl);  /* nothing left to do but wait for the outside */
 void cp_wl_clear_slots(cp_wl *wl);
+void cp_reconcile_gave_up(cp_plane *plane, cp_inst *inst);      /* it is failed: its successor waits a little */
+int64_t cp_backoff(cp_loop *loop, int64_t failures);            /* ms, with jitter */
 /* operate.c */
 void cp_operate_queue(cp_plane *plane, cp_inst *inst);  /* let it have its operation when its turn comes */
 void cp_operate_again(cp_plane *plane, cp_inst *inst);  /* a person asked: failed and waiting ones try at once */
@@ -242,6 +247,7 @@ bool cp_observe_adopted(const cp_plane *plane);         /* each provider has ans
 /* readiness.c: starts and stops the probes of an instance as it runs or not; sets row.ready and marks it dirty. */
 void cp_readiness_update(cp_plane *plane, cp_inst *inst);
 void cp_readiness_free(cp_inst *inst);
+void cp_readiness_set(cp_plane *plane, cp_inst *inst, bool ready); /* the row; saves */
 
 /* rollout.c: the boundary between operations/reconcile and rollouts. */
 struct cp_deploy_args {
@@ -277,6 +283,7 @@ void cp_rollout_thaw(cp_plane *plane, cp_wl *wl);     /* workload resume */
 void cp_rollout_end(cp_plane *plane, cp_wl *wl, const char *reason); /* workload delete: cancelled, script stopped */
 void cp_rollout_drop(cp_wl *wl);                      /* frees memory only: reload, close */
 bool cp_rollout_active(const cp_wl *wl);              /* a non-final deployment exists */
+bool cp_rollout_rounds_up(const cp_wl *wl, const cp_replica_set *set); /* its goal was set by launch */
 /* Guards in force now: of the newest deployment, or the kind's defaults. */
 void cp_rollout_guards(cp_wl *wl, cp_share *surge, cp_share *unavailable, int64_t *min_ready, bool *holding,
                        bool *returning);

@@ -33,7 +33,12 @@ json_t *cp_plane_stats(cp_plane *plane); /* workloads, instances, stall, commits
 typedef struct cp_claims {
     const char *tenant_id; /* NULL: the default tenant */
     const char *subject;   /* becomes actor_id of events and initiator of deployments */
+    const char *if_match;  /* a mutation of a workload only when this is its ETag, else `conflict`; NULL: whatever it is */
 } cp_claims;
+
+/* The ETag of a workload's JSON text, with its quotes. */
+#define CP_ETAG_SIZE 20
+void cp_plane_etag(const char *workload_json, char ret[CP_ETAG_SIZE]);
 
 /* Called once, in a later turn, after the commit. result is lent (NULL when err). */
 typedef void cp_reply(void *userdata, const json_t *result, const cp_error *err);

@@ -7,7 +7,7 @@ typedef struct cp_store cp_store;
 
 /* path ":memory:" keeps it in memory (no lock). Opens or creates, migrates forward (a copy <path>.v<N>.bak is kept
  * before), refuses a newer schema (`invalid_state`) and a store that another process owns (`conflict`, naming its pid).
- * vfs: name of an SQLite VFS, or NULL. */
+ * vfs: name of an SQLite VFS, or NULL. With one the path is the VFS's own, and no lock is taken. */
 int cp_store_open(const char *path, const char *vfs, cp_store **ret, cp_error *err);
 void cp_store_close(cp_store *store); /* rolls back what is not committed; NULL is fine */
 CP_DEFINE_CLEANUP(cp_store, cp_store_close)
@@ -16,17 +16,18 @@ CP_DEFINE_CLEANUP(cp_store, cp_store_close)
 int64_t cp_store_owner(const char *path);
 
 /* One transaction a turn. */
-bool cp_store_dirty(const cp_store *store);             /* a transaction is open with writes in it */
-int cp_store_commit(cp_store *store, cp_error *err);    /* `storage_failed` when it did not hold; rolled back then */
+bool cp_store_dirty(const cp_store *store);          /* a transaction is open with writes in it */
+int cp_store_commit(cp_store *store, cp_error *err); /* `storage_failed` when it did not hold; rolled back then */
 void cp_store_rollback(cp_store *store);
 int cp_store_savepoint(cp_store *store, cp_error *err); /* opens the transaction if needed; nesting is not supported */
 void cp_store_release(cp_store *store);
-void cp_store_undo(cp_store *store);                    /* back to the savepoint, and release it */
+void cp_store_undo(cp_store *store); /* back to the savepoint, and release it */
 
-/* After a failed commit: true until a marker row has been committed. While it is true mutations must be refused. */
+/* After a failed commit (or a failed write, which makes the turn's commit fail): true until a marker row has been
+ * committed. While it is true mutations must be refused. */
 bool cp_store_failed(const cp_store *store);
-/* Tries to commit the marker row (and with it makes sure that the failed transaction is not there). 0 when the store
- * can be trusted again: reload then. */
+/* May be called again and again: a full disk can take long. Tries to commit the marker row (and with it makes sure that
+ * the failed transaction is not there). 0 when the store can be trusted again: reload then. */
 int cp_store_recover(cp_store *store, cp_error *err);
 
 /* Entities. put inserts or replaces by `id`; the descriptor names table and columns. */
@@ -51,3 +52,8 @@ int cp_store_event_append(cp_store *store, void *cp_event_row, cp_error *err); /
 int64_t cp_store_event_last(const cp_store *store);
 /* Deletes by an SQL condition of ours (retention). */
 int cp_store_prune(cp_store *store, const cp_desc *desc, const char *where, const char *const *values, cp_error *err);
+
+/* SQLite's own check of the whole file; `storage_failed` with its first finding. Reads everything. */
+int cp_store_check(cp_store *store, cp_error *err);
+/* {commits, failed_commits, wal_bytes, file_bytes, event_seq, schema}; a new reference. */
+json_t *cp_store_stats(cp_store *store);

@@ -1,6 +1,7 @@
 --- Real things for specs: programs that are started, watched and ended; sockets; temporary folders; waiting for a
 --- condition with a deadline. On lua-posix; must not know ctrlplane's own modules, so that it can judge them.
 local posix = {
+  dirent = require "posix.dirent",
   errno = require "posix.errno",
   fcntl = require "posix.fcntl",
   poll = require "posix.poll",
@@ -160,16 +161,18 @@ function M.alive(pid)
   return stat ~= nil and stat:match "^%d+ %(.*%) (%a)" ~= "Z"
 end
 
---- Every process whose environment holds NAME=value (value: a plain text; nil: any): list of { pid, command }.
+--- Every process whose environment holds NAME=value (value: a plain text; nil: any): list of { pid, value, exe, command }.
 function M.with_environment(name, value)
   local found = {}
-  local wanted = "\0" .. name .. "=" .. (value and value .. "\0" or "")
-  for pid in io.popen("ls /proc"):lines() do
-    if pid:match "^%d+$" then
-      local environ = M.read("/proc/" .. pid .. "/environ")
-      if environ and ("\0" .. environ):find(wanted, 1, true) then
+  for _, pid in ipairs(posix.dirent.dir "/proc") do
+    local environ = pid:match "^%d+$" and M.read("/proc/" .. pid .. "/environ")
+    local _, from = ("\0" .. (environ or "")):find("\0" .. name .. "=", 1, true)
+    if from then
+      local here = environ:match("^[^%z]*", from)
+      if value == nil or here == value then
         local command = (M.read("/proc/" .. pid .. "/cmdline") or ""):gsub("%z", " ")
-        found[#found + 1] = { pid = tonumber(pid), command = command }
+        local exe = posix.unistd.readlink("/proc/" .. pid .. "/exe")
+        found[#found + 1] = { pid = tonumber(pid), value = here, exe = exe or "", command = command }
       end
     end
   end

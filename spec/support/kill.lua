@@ -125,23 +125,21 @@ function Run:keep_rolling()
   if d then self.deployments[#self.deployments + 1] = d.id end
 end
 
--- instance id -> list of pids of its service; also how many shims there are.
-local function services()
-  local found, hello = {}, house.program "hello"
-  for pid in io.popen("pgrep -x hello"):lines() do
-    local environ = house.read("/proc/" .. pid .. "/environ")
-    local id = environ and ("\0" .. environ):match "%zCTRLPLANE_INSTANCE=([^%z]*)"
-    if id and house.alive(tonumber(pid)) then
-      found[id] = found[id] or {}
-      table.insert(found[id], tonumber(pid))
+-- instance id -> list of pids of its service. Images are copied below the store, so others' services are told apart.
+function Run:services()
+  local found = {}
+  for _, process in ipairs(house.with_environment "CTRLPLANE_INSTANCE") do
+    if process.exe:find(self.folder, 1, true) == 1 and house.alive(process.pid) then
+      found[process.value] = found[process.value] or {}
+      table.insert(found[process.value], process.pid)
     end
   end
-  return found, hello
+  return found
 end
 
 --- No instance has two services, and none has another process than before.
 function Run:sample()
-  for id, pids in pairs(services()) do
+  for id, pids in pairs(self:services()) do
     if #pids > 1 then violated("instance %s runs twice: pids %s", id, table.concat(pids, ", ")) end
     local known = self.pids[id]
     if known and known ~= pids[1] then
@@ -237,11 +235,12 @@ function Run:finish()
     for _, i in ipairs(assert(self.api:get(("/workloads/%s/instances"):format(name))).items) do live[i.id] = true end
   end
   house.wait_for("only what the engine knows runs", function()
-    for id in pairs(services()) do
+    local running = self:services()
+    for id in pairs(running) do
       if not live[id] then return false, "orphan: " .. id end
     end
     for id in pairs(live) do
-      if not services()[id] then return false, "lost: " .. id end
+      if not running[id] then return false, "lost: " .. id end
     end
     return true
   end, 10)
@@ -272,13 +271,12 @@ function Run:close()
   for _, name in ipairs { "steady", "scaled", "rolled" } do pcall(self.api.delete, self.api, "/workloads/" .. name, 10) end
   pcall(house.wait_for, "everything is gone", function()
     local list = self.api:get "/workloads"
-    return list and #list.items == 0 and next(services()) == nil
+    return list and #list.items == 0 and next(self:services()) == nil
   end, 20)
   if self.engine then self:kill() end
   -- What the engine could not take down must not outlive the spec.
-  for _, process in ipairs(house.with_environment "CTRLPLANE_INSTANCE") do
-    local image = house.read(("/proc/%d/environ"):format(process.pid)) or ""
-    if image:find(self.folder, 1, true) then os.execute("kill -9 " .. process.pid) end
+  for _, pids in pairs(self:services()) do
+    for _, pid in ipairs(pids) do os.execute("kill -9 " .. pid) end
   end
 end
 

@@ -1,7 +1,7 @@
 /* engine/lua/core.c -- The C half of the Lua module: build/lua/ctrlplane/core.so. Puts the parts together and adds the
  * few functions that need none: ids, durations, the nearest word. Must not know how any part works. */
 #include "base/id.h"
-#include "base/limits.h"
+#include "compose.h"
 #include "lua/lua.h"
 
 #include <stdlib.h>
@@ -52,6 +52,16 @@ static int nearest(lua_State *L) {
     return 1;
 }
 
+/* paths() -> { lua =, shim = }: where the Lua half and the shim are */
+static int paths(lua_State *L) {
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, cp_lua_dir());
+    lua_setfield(L, -2, "lua");
+    lua_pushstring(L, cp_shim_path());
+    lua_setfield(L, -2, "shim");
+    return 1;
+}
+
 static int remove_readonly(lua_State *L) {
     return cp_lua_misuse(L, "ctrlplane.remove is a constant; it cannot be changed");
 }
@@ -98,6 +108,8 @@ int luaopen_ctrlplane_core(lua_State *L) {
     lua_setfield(L, -2, "duration");
     lua_pushcfunction(L, nearest);
     lua_setfield(L, -2, "nearest");
+    lua_pushcfunction(L, paths);
+    lua_setfield(L, -2, "paths");
     lua_pushlightuserdata(L, NULL);
     lua_setfield(L, -2, "null");
     push_remove(L);

@@ -101,7 +101,9 @@ void cp_lua_read_error(lua_State *L, int index, cp_error *ret) {
         if (lua_istable(L, -1))
             cp_lua_to_json(L, -1, NULL, &ret->details, &ignored);
     } else {
-        const char *text = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : NULL;
+        const char *text = lua_type(L, index) == LUA_TSTRING || luaL_callmeta(L, index, "__tostring")
+                               ? lua_tostring(L, lua_gettop(L) > top ? -1 : index)
+                               : NULL;
         if (text)
             cp_fail(ret, CP_E_SCRIPT_ERROR, "%s", text);
         else

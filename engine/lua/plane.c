@@ -243,9 +243,7 @@ static int plane_run(lua_State *L) {
     }
     if (!lua_isfunction(L, 2))
         return cp_lua_misuse(L, "run takes a function and its arguments; got a %s", luaL_typename(L, 2));
-    bool failed = false;
-    int n = cp_lua_task_run(L, plane, lua_gettop(L) - 2, &failed);
-    return failed ? lua_error(L) : n;
+    return cp_lua_task_run(L, plane, lua_gettop(L) - 2);
 }
 
 /* plane:step(seconds?) -> how many things were done. One turn; waits up to `seconds` for something to do. */
@@ -440,6 +438,7 @@ void cp_lua_open_planes(lua_State *L) {
     static const luaL_Reg METHODS[] = {{"close", plane_close}, {"spawn", plane_spawn},     {"run", plane_run},
                                        {"step", plane_step},   {"fd", plane_fd},           {"sleep", plane_sleep},
                                        {"stats", plane_stats}, {"pending", plane_pending}, {"ping", cp_lua_ping},
+                                       {"stop_server", cp_lua_stop_server},
                                        {NULL, NULL}};
     if (luaL_newmetatable(L, CP_LUA_PLANE)) {
         lua_newtable(L);
@@ -462,6 +461,7 @@ void cp_lua_open_planes(lua_State *L) {
 int cp_lua_open_plane(lua_State *L) {
     static const luaL_Reg FUNCTIONS[] = {{"open", open_plane},
                                          {"connect", cp_lua_connect},
+                                         {"run_task", cp_lua_run_task},
                                          {"suspension", cp_lua_suspension},
                                          {"pass_suspensions", cp_lua_pass_suspensions},
                                          {NULL, NULL}};

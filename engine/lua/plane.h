@@ -85,8 +85,7 @@ int cp_lua_stuck(lua_State *L, const char *what);                /* raises what 
 bool cp_lua_is_open(const cp_lua_sched *sched, const cp_lua_plane *plane);
 /* The function and its n arguments are popped; pushes the task. */
 cp_lua_task *cp_lua_task_spawn(lua_State *L, cp_lua_plane *scope, int n);
-/* Runs it to its end: pushes its results; failed: its traceback and its error. */
-int cp_lua_task_run(lua_State *L, cp_lua_plane *scope, int n, bool *ret_failed);
+int cp_lua_task_run(lua_State *L, cp_lua_plane *scope, int n); /* to its end: pushes its results, or raises its error */
 void cp_lua_tasks_run(lua_State *L, cp_lua_plane *plane); /* all of a plane; raises the first error nobody looked at */
 /* Of a plane that is being closed: what they wait for answers `cancelled`; the ones not started never run. */
 void cp_lua_tasks_end(lua_State *L, cp_lua_plane *plane);
@@ -96,6 +95,7 @@ bool cp_lua_run_until(lua_State *L, cp_lua_plane *focus, bool (*done)(void *user
 int cp_lua_run_ready(lua_State *L, cp_lua_sched *sched); /* resumes the tasks whose wait is over */
 int cp_lua_turn(lua_State *L, cp_lua_plane *plane, int64_t timeout); /* one turn; the number of things done */
 void cp_lua_advance(lua_State *L, cp_lua_plane *plane, int64_t ms);
+int cp_lua_run_task(lua_State *L);   /* run_task(fn, ...) -> what it returned | nil, err: a script, on no plane */
 void cp_lua_open_task(lua_State *L); /* the metatable of tasks */
 int cp_lua_suspension(lua_State *L); /* pushes what a suspension yields: for coroutine libraries that pass it through */
 int cp_lua_pass_suspensions(lua_State *L); /* from now on coroutines of a task may wait: their library passes it through */
@@ -147,5 +147,6 @@ int cp_lua_remote_call(cp_lua_plane *plane, const cp_operation *op, const char *
                        cp_lua_wait *wait, cp_error *err);
 int cp_lua_remote_stream(cp_lua_stream *stream, const cp_operation *op, const char *id, const json_t *args,
                          cp_error *err);
-int cp_lua_ping(lua_State *L);    /* plane:ping() */
+int cp_lua_ping(lua_State *L);        /* plane:ping() */
+int cp_lua_stop_server(lua_State *L); /* plane:stop_server() */
 int cp_lua_connect(lua_State *L); /* connect { socket = | url = } -> plane */

@@ -130,24 +130,37 @@ static int push_true(lua_State *L, cp_lua_wait *wait) {
     return 1;
 }
 
-/* plane:ping() -> true | nil, err: does anybody answer there? */
-int cp_lua_ping(lua_State *L) {
-    cp_lua_plane *plane = cp_lua_check_plane(L, 1);
-    if (!plane->http) {
-        lua_pushboolean(L, true);
-        return 1;
-    }
-    cp_lua_wait *wait = cp_lua_wait_new(L, plane, "ping");
+static int ask(lua_State *L, cp_lua_plane *plane, const char *what, const char *method, const char *path) {
+    cp_lua_wait *wait = cp_lua_wait_new(L, plane, what);
     wait->push = push_true;
     cp_autoerror cp_error err = {0};
     cp_autobuf cp_buf url = {0};
-    cp_buf_printf(&url, "%s/healthz", plane->url);
-    if (send_request(plane, "GET", url.data, NULL, wait, &err) < 0) {
+    cp_buf_printf(&url, "%s%s", plane->url, path);
+    if (send_request(plane, method, url.data, strcmp(method, "POST") == 0 ? "{}" : NULL, wait, &err) < 0) {
         cp_lua_wait_free(wait);
         return cp_lua_fail(L, &err);
     }
     cp_lua_wait_timeout(wait, 10000);
     return cp_lua_wait_for(L, wait);
+}
+
+/* plane:ping() -> true | nil, err: does anybody answer there? */
+int cp_lua_ping(lua_State *L) {
+    cp_lua_plane *plane = cp_lua_check_plane(L, 1);
+    if (plane->http)
+        return ask(L, plane, "ping", "GET", "/healthz");
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+/* plane:stop_server() -> true | nil, err: asks the engine on the other side to end; workloads go on */
+int cp_lua_stop_server(lua_State *L) {
+    cp_lua_plane *plane = cp_lua_check_plane(L, 1);
+    if (plane->http)
+        return ask(L, plane, "stop_server", "POST", "/v1/stop");
+    cp_autoerror cp_error err = {0};
+    cp_fail(&err, CP_E_UNSUPPORTED, "this plane is in this process, not on a server; plane:close() ends it");
+    return cp_lua_fail(L, &err);
 }
 
 /* One event of the stream: its lines, without the empty one. */

@@ -88,7 +88,27 @@ static void end(lua_State *L, cp_lua_task *task, cp_task_state state) {
         release(L, task); /* who waits for it holds it on its stack */
 }
 
+/* An error value that was raised knows no place: the innermost line of Lua is its `where`. */
+static void add_where(lua_State *co) {
+    lua_Debug frame;
+    if (!lua_istable(co, -1) || !lua_checkstack(co, 4))
+        return;
+    lua_pushliteral(co, "where");
+    lua_rawget(co, -2);
+    bool known = !lua_isnil(co, -1);
+    lua_pop(co, 1);
+    for (int level = 0; !known && lua_getstack(co, level, &frame); level++) {
+        if (!lua_getinfo(co, "Sl", &frame) || frame.currentline <= 0)
+            continue;
+        lua_pushliteral(co, "where");
+        lua_pushfstring(co, "%s:%d", frame.short_src, frame.currentline);
+        lua_rawset(co, -3);
+        known = true;
+    }
+}
+
 static void fail(lua_State *L, cp_lua_task *task) { /* the error is on top of the coroutine */
+    add_where(task->co);
     const char *text = lua_type(task->co, -1) == LUA_TSTRING ? lua_tostring(task->co, -1) : NULL;
     luaL_traceback(L, task->co, text, 0);
     lua_xmove(task->co, L, 1);
@@ -168,7 +188,13 @@ static int push_end(lua_State *L, cp_lua_task *task) {
     }
     lua_pushnil(L);
     push_copy(L, task, ERROR_AT);
-    if (!lua_istable(L, -1)) { /* a raise that is no error of ours */
+    bool ours = false;
+    if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "code");
+        ours = !lua_isnil(L, -1);
+        lua_pop(L, 1);
+    }
+    if (!ours) {
         cp_lua_read_error(L, -1, &err);
         lua_pop(L, 1);
         push_copy(L, task, TRACEBACK_AT);
@@ -273,19 +299,41 @@ static bool task_ended(void *userdata) {
     return has_ended(userdata);
 }
 
-int cp_lua_task_run(lua_State *L, cp_lua_plane *scope, int n, bool *ret_failed) {
+int cp_lua_task_run(lua_State *L, cp_lua_plane *scope, int n) {
     cp_lua_task *task = cp_lua_task_spawn(L, scope, n); /* stays on the stack, and so alive */
     if (!cp_lua_run_until(L, scope, task_ended, task)) {
         cancel(L, task);
         return cp_lua_stuck(L, "the task");
     }
-    *ret_failed = task->state == CP_TASK_FAILED;
-    if (!*ret_failed)
+    if (task->state != CP_TASK_FAILED)
         return push_end(L, task);
     mark_seen(L, task);
-    push_copy(L, task, TRACEBACK_AT);
     push_copy(L, task, ERROR_AT);
-    return 2;
+    return lua_error(L);
+}
+
+static bool none_left(void *userdata) {
+    return ((cp_lua_sched *)userdata)->tasks.count == 0;
+}
+
+int cp_lua_run_task(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    cp_lua_sched *sched = cp_lua_sched_of(L);
+    if (sched->turning || sched->current)
+        return cp_lua_misuse(L, "a script is running already");
+    cp_lua_task *task = cp_lua_task_spawn(L, NULL, lua_gettop(L) - 1);
+    bool ended = cp_lua_run_until(L, NULL, task_ended, task);
+    if (ended && task->state == CP_TASK_DONE)
+        ended = cp_lua_run_until(L, NULL, none_left, sched);
+    if (!ended) {
+        cancel(L, task);
+        return cp_lua_stuck(L, "the script");
+    }
+    if (task->state == CP_TASK_DONE && sched->failed.count) { /* a task that it started, and did not wait for */
+        task = sched->failed.items[0];
+        push_task(L, task);
+    }
+    return push_end(L, task);
 }
 
 void cp_lua_tasks_run(lua_State *L, cp_lua_plane *plane) {

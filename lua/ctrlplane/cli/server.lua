@@ -26,7 +26,7 @@ return {
         socket = session.socket(store),
         provider = args.provider,
         data_dir = args.data,
-        strategy_dirs = #args.strategies > 0 and args.strategies or nil,
+        strategies = #args.strategies > 0 and args.strategies or nil,
       }
       if not ok then exit.fail(err) end
     end,

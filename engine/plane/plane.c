@@ -425,6 +425,16 @@ bool cp_plane_ready(const cp_plane *plane, cp_error *err) {
     return true;
 }
 
+#ifdef CP_FAILPOINTS
+void cp_plane_kill(cp_plane *plane) {
+    plane->crashed = true;
+}
+
+bool cp_plane_crashed(const cp_plane *plane) {
+    return plane->crashed;
+}
+#endif
+
 json_t *cp_plane_stats(cp_plane *plane) {
     size_t ready = 0, instances = 0;
     for (size_t i = 0; i < plane->order.count; i++) {

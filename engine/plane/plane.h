@@ -27,6 +27,11 @@ cp_loop *cp_plane_loop(cp_plane *plane);
 const char *cp_plane_id(const cp_plane *plane);
 int64_t cp_plane_time(const cp_plane *plane); /* plane time, ms */
 bool cp_plane_ready(const cp_plane *plane, cp_error *err); /* for /readyz: store trusted, adoption done */
+#ifdef CP_FAILPOINTS
+/* For crash specs. kill: as by kill -9, it does nothing any more and writes nothing when it is freed. */
+void cp_plane_kill(cp_plane *plane);
+bool cp_plane_crashed(const cp_plane *plane); /* killed, or ended by a failpoint */
+#endif
 json_t *cp_plane_stats(cp_plane *plane); /* workloads, instances, stall, commits, in-flight operations ... */
 
 /* Who asks. */

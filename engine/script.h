@@ -17,6 +17,7 @@ typedef struct cp_strategy {
 } cp_strategy;
 void cp_strategy_free(cp_strategy *strategy);
 CP_DEFINE_CLEANUP(cp_strategy, cp_strategy_free)
+#define cp_autostrategy CP_CLEANUP(cp_strategy_freep)
 
 typedef enum {
     CP_COMMAND_DONE,    /* *result is the answer (a new reference, may be NULL): at once, or from the journal */
@@ -26,14 +27,17 @@ typedef enum {
 
 typedef struct cp_script_callbacks {
     /* The script issued its next command. number counts from 1. line: "file:line". On an error (negative return) the
-     * error is raised in the script (pcall can catch it) unless err->code is `cancelled` (unwinds) or
-     * `nondeterminism` (unwinds, and the run ends with it). */
+     * error is raised in the script (pcall can catch it) unless err->code is `nondeterminism` (unwinds, and the run
+     * ends with it). now_wall: what now() returns from here on; set it when a result comes from the journal.
+     * Returning from run() issues a last command, `finish`; fail(reason) is the command `fail`. */
     int (*command)(void *userdata, int64_t number, const char *name, const json_t *args, const char *line,
-                   cp_command_outcome *outcome, json_t **result, cp_error *err);
-    /* A query: synchronous, not journaled. now and random are the host's own. */
+                   cp_command_outcome *outcome, json_t **result, int64_t *now_wall, cp_error *err);
+    /* A look at the world by the function of wait_until: synchronous, not journaled. Elsewhere status, replicas and
+     * instances are commands that are done at once, so that a replay sees what the run saw. */
     int (*query)(void *userdata, const char *name, const json_t *args, json_t **result, cp_error *err);
-    /* The script ended: err NULL when run() returned or called finish(); `deployment_failed` for fail(reason);
-     * `script_error` otherwise, with details {where, traceback, source_line}. Called once, in a later turn. */
+    /* The script ended: err NULL after its `finish` was done; otherwise the error that nobody caught: a command's, or
+     * `script_error`, with details {where, traceback, source_line}. Called once, in a later turn; the run may be
+     * stopped in it. */
     void (*ended)(void *userdata, const cp_error *err);
 } cp_script_callbacks;
 

@@ -100,7 +100,7 @@ struct cp_plane {
     bool crashed;              /* a failpoint ended this engine: nothing happens any more (specs) */
     uint64_t turn, commits, failed_commits;
     size_t writes;             /* of this turn */
-    int64_t next_retention;    /* plane time */
+    struct cp_http *http;      /* readiness.c: made by the first check */
 };
 
 /* A call in an operation's `run`. Answer with cp_call_answer (after the commit) or, for `wait`, cp_call_wait. */

@@ -6,6 +6,7 @@
 #include "base/failpoint.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "net/http.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -386,6 +387,7 @@ void cp_plane_free(cp_plane *plane) {
         provider->class->free(provider);
     }
     cp_vec_clear(&plane->providers);
+    cp_http_free(plane->http);
     if (plane->scripts)
         plane->scripts->class->free(plane->scripts);
     cp_timer_free(plane->wake_timer);

@@ -36,6 +36,7 @@ static size_t order_position(const cp_plane *plane, const char *id) {
 
 cp_wl *cp_plane_add_workload(cp_plane *plane, cp_workload *row) {
     cp_wl *wl = cp_new0(cp_wl);
+    wl->plane = plane;
     wl->row = *row;
     *row = (cp_workload){0};
     cp_table_set(plane->workloads, wl->row.id, wl);

@@ -78,5 +78,5 @@ int cp_params_declared(const json_t *declared, cp_error *err); /* `invalid`: a b
 int cp_params_check(const json_t *declared, const json_t *params, json_t **ret, cp_error *err);
 
 /* host_run.c: the primitives of a run. */
-int cp_run_command(lua_State *L);
-int cp_run_query(lua_State *L);
+int cp_host_command(lua_State *L);
+int cp_host_query(lua_State *L);

@@ -47,7 +47,7 @@ static void push_answer(lua_State *L, const json_t *result, const cp_error *err)
 }
 
 /* command(name, arguments, function?) -> true, result | false, error */
-int cp_run_command(lua_State *L) {
+int cp_host_command(lua_State *L) {
     cp_sandbox *sandbox = cp_sandbox_of(L);
     cp_script_run *run = sandbox->owner;
     const char *name = luaL_checkstring(L, 1);
@@ -95,10 +95,10 @@ int cp_run_command(lua_State *L) {
 
 /* query(name, arguments?) -> true, value | false, error. Journaled like a command, so that a replay sees what the run
  * saw; only the function of wait_until looks at the world as it is. */
-int cp_run_query(lua_State *L) {
+int cp_host_query(lua_State *L) {
     cp_script_run *run = cp_sandbox_of(L)->owner;
     if (!run || !run->testing)
-        return cp_run_command(L);
+        return cp_host_command(L);
     cp_autojson json_t *args = NULL, *result = NULL;
     cp_autoerror cp_error err = {0};
     int r = cp_lua_to_json(L, 2, NULL, &args, &err);
@@ -181,7 +181,7 @@ static int push_start(lua_State *L) {
     return 3;
 }
 
-int cp_run_start(cp_scripts *scripts, const cp_strategy *strategy, const json_t *fields, const char *seed,
+int cp_host_start(cp_scripts *scripts, const cp_strategy *strategy, const json_t *fields, const char *seed,
                  int64_t now_wall, const cp_script_callbacks *callbacks, void *userdata, cp_script_run **ret,
                  cp_error *err) {
     CP_CLEANUP(run_freep) cp_script_run *run = cp_new0(cp_script_run);
@@ -209,7 +209,7 @@ int cp_run_start(cp_scripts *scripts, const cp_strategy *strategy, const json_t 
     return 0;
 }
 
-void cp_run_resume(cp_script_run *run, const json_t *result, const cp_error *err, int64_t now_wall) {
+void cp_host_resume(cp_script_run *run, const json_t *result, const cp_error *err, int64_t now_wall) {
     if (!run->pending || run->stopped || run->unwinding)
         return;
     run->pending = false;
@@ -248,7 +248,7 @@ static int resume_test(lua_State *L) {
     return 1;
 }
 
-int cp_run_test(cp_script_run *run, const json_t *status, cp_error *err) {
+int cp_host_test(cp_script_run *run, const json_t *status, cp_error *err) {
     if (run->function == LUA_NOREF)
         return cp_fail(err, CP_E_SCRIPT_ERROR, "wait_until has no function to ask");
     cp_sandbox *sandbox = run->sandbox;
@@ -278,7 +278,7 @@ int cp_run_test(cp_script_run *run, const json_t *status, cp_error *err) {
     return r;
 }
 
-void cp_run_stop(cp_script_run *run) {
+void cp_host_stop(cp_script_run *run) {
     if (!run)
         return;
     if (!run->in_step) {

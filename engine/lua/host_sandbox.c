@@ -130,8 +130,8 @@ void cp_sandbox_primitives(lua_State *L) {
     static const luaL_Reg functions[] = {{"load", raw_load},      {"environment", raw_environment},
                                          {"where", raw_where},    {"resume", raw_resume},
                                          {"yield", raw_yield},    {"suspend", raw_suspend},
-                                         {"unwind", raw_unwind},  {"command", cp_run_command},
-                                         {"query", cp_run_query}, {NULL, NULL}};
+                                         {"unwind", raw_unwind},  {"command", cp_host_command},
+                                         {"query", cp_host_query}, {NULL, NULL}};
     lua_newtable(L);
     for (const luaL_Reg *f = functions; f->name; f++) {
         lua_pushcfunction(L, f->func);

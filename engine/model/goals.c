@@ -119,22 +119,21 @@ static cp_share share_of(const cp_world *world, size_t index) {
 }
 
 /* A share strictly between none and all leaves neither side empty where there are two to share, or room for two. */
-static void empty_neither(cp_world *world, const cp_share *shares, const bool *split) {
+static void empty_neither(cp_world *world, const bool *between) {
     for (size_t i = 0; i < world->side_count; i++) {
         cp_side *side = &world->sides[i], *other = NULL;
-        if (!split[i] || shares[i].value <= 0 || shares[i].value >= 100)
-            continue;
         for (size_t k = 0; k < world->side_count; k++)
-            if (k != i && split[k] && (!other || world->sides[k].goal > other->goal))
+            if (k != i && between[k])
                 other = &world->sides[k];
-        if (side->goal == 0 && (world->n >= 2 || (other && world->ceiling >= 2))) {
-            side->goal = 1;
-            if (other && other->goal >= 2)
-                other->goal--;
-        } else if (!other && world->n >= 2 && side->goal >= world->n) {
-            side->goal = world->n - 1; /* a retire gives up at least one */
-        }
+        if (!between[i] || side->goal > 0 || (world->n < 2 && (!other || world->ceiling < 2)))
+            continue;
+        side->goal = 1;
+        if (other && other->goal >= 2)
+            other->goal--;
     }
+    for (size_t i = 0; i < world->side_count; i++)
+        if (between[i] && world->n >= 2 && world->sides[i].goal >= world->n)
+            world->sides[i].goal = world->n - 1; /* what was retired is one at least */
 }
 
 /* Splits shares by largest remainder; what was launched rounds up; counts stay. */
@@ -142,7 +141,7 @@ static void share_goals(cp_world *world) {
     size_t count = world->side_count;
     cp_autofree cp_share *shares = cp_alloc0(count * sizeof *shares);
     cp_autofree double *remainder = cp_alloc0(count * sizeof *remainder);
-    cp_autofree bool *split = cp_alloc0(count);
+    cp_autofree bool *split = cp_alloc0(count), *between = cp_alloc0(count);
     double exact_sum = 0;
     int64_t given = 0, sum = 0;
     size_t rest = count;
@@ -151,6 +150,7 @@ static void share_goals(cp_world *world) {
         shares[i] = share_of(world, i);
         side->goal = 0;
         split[i] = shares[i].set && shares[i].percent && !side->set->round_up;
+        between[i] = split[i] && shares[i].value > 0 && shares[i].value < 100;
         if (split[i]) {
             double exact = (double)world->n * shares[i].value / 100;
             exact_sum += exact;
@@ -165,7 +165,7 @@ static void share_goals(cp_world *world) {
     }
     int64_t total = (int64_t)floor(exact_sum + 0.5 + EPSILON);
     spread(world, remainder, split, total - given);
-    empty_neither(world, shares, split);
+    empty_neither(world, between);
     for (size_t i = 0; i < count; i++)
         sum += world->sides[i].goal;
     if (rest < count)

@@ -95,14 +95,18 @@ local function counts(instances, release_id)
   return live, ready
 end
 
---- Everything that is shown of a rollout: { deployment, workload, instances, versions, why }, or nil, err.
+--- Everything that is shown of a rollout: { deployment, workload, instances, versions, why,
+--- command (the newest of its journal) }, or nil, err.
 function M.rollout(plane, deployment_id)
   local deployment, err = plane.deployments:get(deployment_id)
   if not deployment then return nil, err end
   local workload = plane.workloads:get(deployment.workload_id)
   local instances = plane.workloads:list_instances(deployment.workload_id)
   local why = plane.deployments:why(deployment_id)
+  local journal = plane.deployments:journal(deployment_id)
+  journal = journal and (journal.items or journal) or {}
   return {
+    command = journal[#journal],
     deployment = deployment,
     workload = workload,
     instances = instances and (instances.items or instances) or {},
@@ -150,6 +154,10 @@ function M.tree(out, seen)
   end
   set("new", d.release_id)
   set("old", d.previous_release_id)
+  local command = seen.command
+  if command and not command.done then
+    lines[#lines + 1] = ("  at   %s: %s"):format(command.line or "?", command.name)
+  end
   if d.message and d.message ~= "" then lines[#lines + 1] = "  says " .. d.message end
   if d.held_by and d.held_by ~= "" then lines[#lines + 1] = "  held by " .. d.held_by end
   if d.awaiting and d.awaiting ~= "" then lines[#lines + 1] = "  waits for a person: " .. d.awaiting end

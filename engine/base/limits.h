@@ -36,3 +36,7 @@
 #define CP_MAX_LABEL_KEY 128           /* bytes */
 #define CP_MAX_LABEL_VALUE 256         /* bytes */
 #define CP_MAX_INTERVAL 86400000       /* ms: check intervals, stop timeouts; a day */
+#define CP_KEEP_RELEASES 10            /* per workload, plus any in use */
+#define CP_KEEP_DEPLOYMENTS 100        /* finished ones with their journals, per workload */
+#define CP_KEEP_EVENTS_DAYS 7
+#define CP_KEEP_DESTROYED_DAYS 7       /* rows of what was destroyed */

@@ -165,6 +165,8 @@ cp_rel *cp_plane_add_release(cp_plane *plane, cp_wl *wl, cp_release *row);
 cp_deployment *cp_plane_add_deployment(cp_plane *plane, cp_wl *wl, cp_deployment *row); /* moves row in; does not save */
 void cp_plane_drop_instance(cp_plane *plane, cp_inst *inst);     /* out of memory: destroyed, or a reload */
 void cp_plane_drop_workload(cp_plane *plane, cp_wl *wl);
+void cp_plane_drop_release(cp_plane *plane, cp_rel *rel);        /* memory only */
+void cp_plane_drop_deployment(cp_plane *plane, cp_wl *wl, cp_deployment *dep);
 void cp_plane_drop_set(cp_plane *plane, cp_replica_set *set);    /* memory and store */
 void cp_plane_delete(cp_plane *plane, const cp_desc *desc, const char *id);
 char *cp_plane_slug_key(const char *tenant, const char *slug);   /* the caller frees */
@@ -209,6 +211,7 @@ cp_rel *cp_release_record(cp_plane *plane, cp_wl *wl, cp_list *resolved, const c
 int cp_services_supported(const cp_provider *provider, const cp_list *services, int kind, cp_error *err);
 int cp_services_resolved(cp_provider *provider, const cp_list *services, cp_list *ret, cp_error *err);
 
+void cp_logs_changed(cp_plane *plane, const cp_wl *wl); /* logs.c: replicas came or went: streams look again */
 /* payload is taken (NULL is fine). */
 void cp_plane_event(cp_plane *plane, const char *type, const char *actor, cp_wl *wl, cp_inst *inst,
                     const char *deployment_id, json_t *payload);

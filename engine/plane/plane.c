@@ -111,6 +111,8 @@ static void decide_one(cp_plane *plane, cp_wl *wl) {
     cp_reconcile_pass(plane, wl);
     cp_rollout_after(plane, wl);
     cp_workload_spec_refresh(plane, wl);
+    if (plane->streams.count)
+        cp_logs_changed(plane, wl);
     if (!wl->dirty)
         cp_plane_settled(plane, wl);
 }

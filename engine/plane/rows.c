@@ -93,6 +93,20 @@ void cp_plane_drop_instance(cp_plane *plane, cp_inst *inst) {
     free(inst);
 }
 
+void cp_plane_drop_release(cp_plane *plane, cp_rel *rel) {
+    cp_vec_drop(&rel->wl->releases, rel);
+    cp_table_set(plane->releases, rel->row.id, NULL);
+    cp_desc_clear(&cp_release_desc, &rel->row);
+    free(rel);
+}
+
+void cp_plane_drop_deployment(cp_plane *plane, cp_wl *wl, cp_deployment *dep) {
+    cp_vec_drop(&wl->deployments, dep);
+    cp_table_set(plane->deployments, dep->id, NULL);
+    cp_desc_clear(&cp_deployment_desc, dep);
+    free(dep);
+}
+
 void cp_plane_drop_workload(cp_plane *plane, cp_wl *wl) {
     cp_rollout_drop(wl);
     while (wl->instances.count)
@@ -101,18 +115,10 @@ void cp_plane_drop_workload(cp_plane *plane, cp_wl *wl) {
         cp_desc_clear(&cp_replica_set_desc, wl->sets.items[i]);
         free(wl->sets.items[i]);
     }
-    for (size_t i = 0; i < wl->releases.count; i++) {
-        cp_rel *rel = wl->releases.items[i];
-        cp_table_set(plane->releases, rel->row.id, NULL);
-        cp_desc_clear(&cp_release_desc, &rel->row);
-        free(rel);
-    }
-    for (size_t i = 0; i < wl->deployments.count; i++) {
-        cp_deployment *dep = wl->deployments.items[i];
-        cp_table_set(plane->deployments, dep->id, NULL);
-        cp_desc_clear(&cp_deployment_desc, dep);
-        free(dep);
-    }
+    while (wl->releases.count)
+        cp_plane_drop_release(plane, wl->releases.items[wl->releases.count - 1]);
+    while (wl->deployments.count)
+        cp_plane_drop_deployment(plane, wl, wl->deployments.items[wl->deployments.count - 1]);
     cp_vec_clear(&wl->instances);
     cp_vec_clear(&wl->sets);
     cp_vec_clear(&wl->releases);

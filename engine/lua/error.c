@@ -120,7 +120,15 @@ int cp_lua_misuse(lua_State *L, const char *format, ...) {
     va_end(args);
     if (n < 0)
         abort();
-    luaL_where(L, 1);
+    /* The innermost line of Lua: not always level 1, since a tail call leaves no frame. */
+    lua_Debug frame;
+    bool found = false;
+    for (int level = 1; !found && lua_getstack(L, level, &frame); level++)
+        found = lua_getinfo(L, "Sl", &frame) && frame.currentline > 0;
+    if (found)
+        lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
+    else
+        lua_pushliteral(L, "");
     lua_pushstring(L, text);
     free(text);
     lua_concat(L, 2);

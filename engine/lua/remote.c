@@ -163,10 +163,14 @@ int cp_lua_stop_server(lua_State *L) {
     return cp_lua_fail(L, &err);
 }
 
+static bool is_line(const char *line, size_t len, const char *wanted) {
+    return len == strlen(wanted) && strncmp(line, wanted, len) == 0;
+}
+
 /* One event of the stream: its lines, without the empty one. */
 static void on_sse_event(cp_lua_stream *stream, const char *text, size_t len) {
     cp_autobuf cp_buf data = {0};
-    bool is_error = false;
+    bool is_error = false, is_end = false;
     for (const char *line = text, *end = text + len; line < end;) {
         const char *next = memchr(line, '\n', (size_t)(end - line));
         size_t n = (size_t)((next ? next : end) - line);
@@ -176,13 +180,15 @@ static void on_sse_event(cp_lua_stream *stream, const char *text, size_t len) {
             if (data.len)
                 cp_buf_puts(&data, "\n");
             cp_buf_add(&data, line + skip, kept - skip);
-        } else if (kept == strlen("event: error") && strncmp(line, "event: error", kept) == 0) {
-            is_error = true;
         }
+        is_error |= is_line(line, kept, "event: error");
+        is_end |= is_line(line, kept, "event: end");
         line += n + 1;
     }
-    if (!data.len)
-        return; /* a comment: the heartbeat */
+    if (is_end)
+        cp_lua_stream_close(stream, NULL);
+    if (!data.len || is_end)
+        return; /* without data: a comment, the heartbeat */
     cp_autojson json_t *event = NULL;
     cp_autoerror cp_error err = {0};
     if (cp_json_parse(data.data, data.len, MAX_EVENT, &event, &err) < 0) {

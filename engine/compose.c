@@ -63,7 +63,8 @@ static const char *locate(const char *variable, const char *const *beside, const
 }
 
 const char *cp_lua_dir(void) {
-    static const char *const BESIDE[] = {"lua", "..", NULL};
+    /* the last two: from bin or lib, and from lib/lua/5.1/ctrlplane, of an installation wherever it was put */
+    static const char *const BESIDE[] = {"lua", "..", "../share/lua/5.1", "../../../../share/lua/5.1", NULL};
     static const char *dir;
     if (!dir)
         dir = locate("CTRLPLANE_LUA", BESIDE, CP_SOURCE_LUA, CP_INSTALLED_LUA, "/ctrlplane/prelude.lua", R_OK);
@@ -71,7 +72,8 @@ const char *cp_lua_dir(void) {
 }
 
 const char *cp_shim_path(void) {
-    static const char *const BESIDE[] = {"ctrlplane-shim", "../../ctrlplane-shim", NULL};
+    static const char *const BESIDE[] = {"ctrlplane-shim", "../../ctrlplane-shim", "../libexec/ctrlplane-shim",
+                                         "../../../../libexec/ctrlplane-shim", NULL};
     static const char *path;
     if (!path)
         path = locate("CTRLPLANE_SHIM", BESIDE, NULL, CP_INSTALLED_SHIM, "", X_OK);

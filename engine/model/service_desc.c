@@ -27,7 +27,7 @@ static void port_init(void *object) {
     port->protocol = cp_strdup("tcp");
 }
 static const cp_field port_fields[] = {
-    FIELD(CP_STRING, name, "name of the port: ${port.<name>}, PORT_<NAME>", FLAGS(CP_REQUIRED), BOUNDS(1, CP_MAX_NAME)),
+    FIELD(CP_STRING, name, "name of the port: ${port.<name>}, PORT_<NAME>", FLAGS(CP_REQUIRED), BOUNDS(0, CP_MAX_NAME)),
     FIELD(CP_INT, container, "port inside a container, where the runtime has containers", BOUNDS(1, 65535)),
     FIELD(CP_INT, host, "fixed port on the host; without it each instance gets a free one", BOUNDS(1, 65535)),
     FIELD(CP_STRING, protocol, "tcp or udp", DEFAULT("tcp")),
@@ -41,8 +41,8 @@ static void volume_init(void *object) {
     volume->type = cp_strdup("persistent");
 }
 static const cp_field volume_fields[] = {
-    FIELD(CP_STRING, name, "name of the volume, unique in the service", FLAGS(CP_REQUIRED), BOUNDS(1, CP_MAX_NAME)),
-    FIELD(CP_STRING, mount_path, "where the service finds it", FLAGS(CP_REQUIRED), BOUNDS(1, CP_MAX_PATH)),
+    FIELD(CP_STRING, name, "name of the volume, unique in the service", FLAGS(CP_REQUIRED), BOUNDS(0, CP_MAX_NAME)),
+    FIELD(CP_STRING, mount_path, "where the service finds it", FLAGS(CP_REQUIRED), BOUNDS(0, CP_MAX_PATH)),
     FIELD(CP_INT, size_mb, "size in MiB, where the runtime can limit it", BOUNDS(0, BIG)),
     FIELD(CP_STRING, type, "persistent", DEFAULT("persistent")),
 };
@@ -51,8 +51,8 @@ DESC(volume, CP_NONE, .init = volume_init, .doc = "A folder that outlives the pr
 
 #define STRUCT cp_secret_ref
 static const cp_field secret_ref_fields[] = {
-    FIELD(CP_STRING, key, "name of the secret", FLAGS(CP_REQUIRED), BOUNDS(1, 255)),
-    FIELD(CP_STRING, env, "environment variable that receives it", FLAGS(CP_REQUIRED), BOUNDS(1, 255)),
+    FIELD(CP_STRING, key, "name of the secret", FLAGS(CP_REQUIRED), BOUNDS(0, 255)),
+    FIELD(CP_STRING, env, "environment variable that receives it", FLAGS(CP_REQUIRED), BOUNDS(0, 255)),
 };
 DESC(secret_ref, CP_NONE, .doc = "A secret by reference.");
 #undef STRUCT
@@ -63,9 +63,9 @@ static void config_file_init(void *object) {
     file->mode = cp_strdup("0644");
 }
 static const cp_field config_file_fields[] = {
-    FIELD(CP_STRING, name, "name, unique in the service", FLAGS(CP_REQUIRED), BOUNDS(1, CP_MAX_NAME)),
+    FIELD(CP_STRING, name, "name, unique in the service", FLAGS(CP_REQUIRED), BOUNDS(0, CP_MAX_NAME)),
     FIELD(CP_STRING, path, "where the file is written, inside the working copy", FLAGS(CP_REQUIRED),
-          BOUNDS(1, CP_MAX_PATH)),
+          BOUNDS(0, CP_MAX_PATH)),
     FIELD(CP_STRING, format, "what the content is, for people and tools: json, yaml, ini ...", BOUNDS(0, 32)),
     FIELD(
         CP_STRING, content,
@@ -108,9 +108,9 @@ static void service_init(void *object) {
     service->stop_timeout = 10000;
 }
 static const cp_field service_fields[] = {
-    FIELD(CP_STRING, name, "a DNS label, unique in the workload", FLAGS(CP_REQUIRED), BOUNDS(1, CP_MAX_NAME)),
+    FIELD(CP_STRING, name, "a DNS label, unique in the workload", FLAGS(CP_REQUIRED), BOUNDS(0, CP_MAX_NAME)),
     FIELD(CP_STRING, image, "what to run: an executable or a folder (process), an image reference (containers)",
-          FLAGS(CP_REQUIRED), BOUNDS(1, CP_MAX_PATH)),
+          FLAGS(CP_REQUIRED), BOUNDS(0, CP_MAX_PATH)),
     FIELD(CP_ENUM, role, "main, sidecar or init; exactly one service is main", WORDS(cp_service_roles),
           DEFAULT("main")),
     FIELD(CP_STRINGS, depends_on, "services that must run (an init: must have ended well) before this one starts",
@@ -140,7 +140,7 @@ DESC(service, offsetof(STRUCT, present), .init = service_init, .doc = "One proce
 
 #define STRUCT cp_service_deploy
 static const cp_field service_deploy_fields[] = {
-    FIELD(CP_STRING, name, "the service to change", FLAGS(CP_REQUIRED), BOUNDS(1, CP_MAX_NAME)),
+    FIELD(CP_STRING, name, "the service to change", FLAGS(CP_REQUIRED), BOUNDS(0, CP_MAX_NAME)),
     FIELD(CP_STRING, image, "the new image", BOUNDS(1, CP_MAX_PATH)),
     FIELD(CP_MAP, env, "replaces all environment variables", BOUNDS(0, CP_MAX_ENV)),
     FIELD(CP_POINTER, health_check, "replaces the health check; null removes it", OF(cp_health_check_desc),

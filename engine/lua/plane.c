@@ -458,9 +458,39 @@ void cp_lua_open_planes(lua_State *L) {
     hide(L, "a namespace of a plane");
 }
 
+/* methods() -> { plane = {names}, task = ..., stream = ..., clock = ... }: for the stubs */
+static int list_methods(lua_State *L) {
+    static const struct {
+        const char *class, *metatable;
+    } CLASSES[] = {{"plane", CP_LUA_PLANE}, {"task", CP_LUA_TASK}, {"stream", CP_LUA_STREAM}, {"clock", NULL}};
+    lua_createtable(L, 0, CP_COUNT(CLASSES));
+    for (size_t i = 0; i < CP_COUNT(CLASSES); i++) {
+        lua_newtable(L);
+        int names = lua_gettop(L), n = 0;
+        if (CLASSES[i].metatable) {
+            luaL_getmetatable(L, CLASSES[i].metatable);
+            lua_getfield(L, -1, "__index");
+            if (lua_iscfunction(L, -1))
+                lua_getupvalue(L, -1, 1);
+        } else {
+            push_methods(L, CLASSES[i].class);
+        }
+        lua_pushnil(L);
+        while (lua_next(L, -2)) {
+            lua_pop(L, 1);
+            lua_pushvalue(L, -1);
+            lua_rawseti(L, names, ++n);
+        }
+        lua_settop(L, names);
+        lua_setfield(L, -2, CLASSES[i].class);
+    }
+    return 1;
+}
+
 int cp_lua_open_plane(lua_State *L) {
     static const luaL_Reg FUNCTIONS[] = {{"open", open_plane},
                                          {"connect", cp_lua_connect},
+                                         {"methods", list_methods},
                                          {"run_task", cp_lua_run_task},
                                          {"suspension", cp_lua_suspension},
                                          {"pass_suspensions", cp_lua_pass_suspensions},

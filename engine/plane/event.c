@@ -57,10 +57,8 @@ void cp_plane_event(cp_plane *plane, const char *type, const char *actor, cp_wl 
         .at = cp_plane_now(plane),
     };
     cp_error err = {0};
-    plane->writes++;
-    if (cp_store_event_append(plane->store, &event, &err) < 0)
-        plane->turn_failed = true;
-    cp_error_clear(&err);
+    int r = cp_store_event_append(plane->store, &event, &err);
+    cp_plane_written(plane, r, &err);
     free(event.id);
     json_decref(payload);
     if (!plane->events->told && plane->streams.count) {

@@ -95,7 +95,9 @@ struct cp_plane {
     cp_vec streams;            /* cp_stream * */
     cp_timer *wake_timer, *time_timer, *recover_timer, *unknown_timer, *retain_timer;
     int64_t recover_delay;
-    bool turn_failed;          /* a write of this turn failed: its commit will */
+    bool turn_failed;          /* this turn must not be committed */
+    bool write_failed;         /* because the store failed */
+    int64_t recovered_at;      /* loop mono: when the store could be trusted again */
     bool broken;               /* after a failed commit, until the store can be trusted again */
     bool crashed;              /* a failpoint ended this engine: nothing happens any more (specs) */
     uint64_t turn, commits, failed_commits;
@@ -191,6 +193,7 @@ void cp_plane_save_release(cp_plane *plane, cp_rel *rel);
 void cp_plane_save_set(cp_plane *plane, cp_replica_set *set);
 void cp_plane_save_deployment(cp_plane *plane, cp_deployment *dep);
 void cp_plane_save(cp_plane *plane, const cp_desc *desc, const void *row);
+void cp_plane_written(cp_plane *plane, int r, cp_error *err); /* r: of a store's write; clears err */
 bool cp_plane_turn_failed(const cp_plane *plane);
 void cp_plane_set_workload_state(cp_plane *plane, cp_wl *wl, int state); /* asserts the transition; saves */
 

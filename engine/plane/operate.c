@@ -156,11 +156,16 @@ static void drain(void *userdata) {
     cp_operate_drain(reconciler->plane);
 }
 
+/* Its turn was undone: others may ask again. */
+static void not_drained(void *userdata) {
+    ((struct cp_reconciler *)userdata)->drain_queued = false;
+}
+
 void cp_operate_soon(cp_plane *plane) {
     if (plane->reconciler->drain_queued)
         return;
     plane->reconciler->drain_queued = true;
-    cp_loop_effect(plane->loop, drain, NULL, plane->reconciler);
+    cp_loop_effect(plane->loop, drain, not_drained, plane->reconciler);
 }
 
 void cp_operate_queue(cp_plane *plane, cp_inst *inst) {

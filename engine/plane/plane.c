@@ -18,6 +18,7 @@ enum {
     SAVE_TIME = 1000,      /* ms: plane time is written at least this often while something depends on it */
     RECOVER_FIRST = 50,    /* ms until the store is tried again; doubles */
     RECOVER_LAST = 2000,
+    RECOVERED = 5000,      /* ms after which a recovered store counts as well */
     UNKNOWN_AFTER = 2000,  /* ms until callers are told that nobody knows */
     RETAIN_EVERY = 60000,
 };
@@ -31,9 +32,8 @@ int64_t cp_plane_time(const cp_plane *plane) {
 static void save_time(cp_plane *plane) {
     cp_autofree char *text = cp_printf("%" PRId64, cp_plane_time(plane));
     cp_error err = {0};
-    if (cp_store_meta_set(plane->store, "plane_time", text, &err) < 0)
-        plane->turn_failed = true;
-    cp_error_clear(&err);
+    int r = cp_store_meta_set(plane->store, "plane_time", text, &err);
+    cp_plane_written(plane, r, &err);
 }
 
 static void on_time(void *userdata) {
@@ -141,11 +141,11 @@ static int commit(cp_plane *plane, cp_error *err) {
         return CP_E_CANCELLED;
     if (plane->broken || (!cp_store_dirty(plane->store) && !plane->turn_failed))
         return 0;
-    if (plane->turn_failed)
-        return cp_fail(err, CP_E_STORAGE_FAILED, "a write of this turn failed");
-    save_time(plane);
-    if (plane->turn_failed)
-        return cp_fail(err, CP_E_STORAGE_FAILED, "plane time could not be written");
+    if (!plane->turn_failed)
+        save_time(plane);
+    /* After a write that failed the store refuses the commit itself, and wants its marker before it takes others. */
+    if (plane->turn_failed && !plane->write_failed)
+        return cp_fail(err, CP_E_STORAGE_FAILED, "a request failed half way");
     if (cp_plane_crash(plane, "before_commit"))
         return CP_E_CANCELLED;
     int r = cp_store_commit(plane->store, err);
@@ -256,6 +256,10 @@ static int go_on(cp_plane *plane, cp_error *err) {
     return cp_reconcile_start(plane, err);
 }
 
+static int64_t longer(int64_t delay) {
+    return delay * 2 < RECOVER_LAST ? delay * 2 : RECOVER_LAST;
+}
+
 static void on_recover(void *userdata) {
     cp_plane *plane = userdata;
     cp_autoerror cp_error err = {0};
@@ -272,12 +276,13 @@ static void on_recover(void *userdata) {
     }
     if (r < 0) {
         plane->broken = true;
-        plane->recover_delay = plane->recover_delay * 2 < RECOVER_LAST ? plane->recover_delay * 2 : RECOVER_LAST;
+        plane->recover_delay = longer(plane->recover_delay);
         cp_timer_start(plane->recover_timer, plane->recover_delay);
         cp_log(CP_LOG_WARN, "the store cannot be trusted yet, trying again in %" PRId64 " ms: %s", plane->recover_delay,
                err.message);
         return;
     }
+    plane->recovered_at = cp_loop_mono(plane->loop);
     cp_timer_stop(plane->unknown_timer);
     cp_call_settle_unknown(plane, true);
     cp_log(CP_LOG_WARN, "the store takes writes again");
@@ -293,7 +298,7 @@ static void on_failed(void *userdata) {
         return;
     cp_call_drop_turn(plane);
     cp_store_rollback(plane->store);
-    plane->turn_failed = false;
+    plane->turn_failed = plane->write_failed = false;
     plane->broken = true;
     plane->turn++;
     drop(plane);
@@ -302,8 +307,10 @@ static void on_failed(void *userdata) {
         drop(plane); /* reads find nothing rather than half of it */
         cp_log(CP_LOG_ERROR, "the store cannot be read: %s", err.message);
     }
-    plane->recover_delay = RECOVER_FIRST;
-    cp_timer_start(plane->recover_timer, 0);
+    /* One that fails again soon after it recovered is not asked in a hurry. */
+    bool again = plane->recovered_at && cp_loop_mono(plane->loop) - plane->recovered_at < RECOVERED;
+    plane->recover_delay = again ? longer(plane->recover_delay) : RECOVER_FIRST;
+    cp_timer_start(plane->recover_timer, again ? plane->recover_delay : 0);
     if (!cp_timer_armed(plane->unknown_timer))
         cp_timer_start(plane->unknown_timer, UNKNOWN_AFTER);
 }

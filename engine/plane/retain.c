@@ -9,9 +9,9 @@
 enum { PIECE = 500 }; /* rows per table and call */
 
 static void prune(cp_plane *plane, const cp_desc *desc, const char *where, const char *const *values) {
-    cp_autoerror cp_error err = {0};
-    if (cp_store_prune(plane->store, desc, where, values, &err) < 0)
-        plane->turn_failed = true;
+    cp_error err = {0};
+    int r = cp_store_prune(plane->store, desc, where, values, &err);
+    cp_plane_written(plane, r, &err);
 }
 
 static bool is_rolled_out(const cp_wl *wl, const char *release_id) {

@@ -247,10 +247,10 @@ cp_provider *cp_plane_provider(cp_plane *plane, const char *name) {
 
 /* Writing. A write that fails makes the turn's commit fail: one place handles it. */
 
-static void written(cp_plane *plane, int r, cp_error *err) {
+void cp_plane_written(cp_plane *plane, int r, cp_error *err) {
     plane->writes++;
-    if (r < 0 && !plane->turn_failed) {
-        plane->turn_failed = true;
+    if (r < 0 && !plane->write_failed) {
+        plane->turn_failed = plane->write_failed = true;
         cp_log(CP_LOG_ERROR, "a write failed, the turn will be undone: %s", err->message);
     }
     cp_error_clear(err);
@@ -258,12 +258,12 @@ static void written(cp_plane *plane, int r, cp_error *err) {
 
 void cp_plane_save(cp_plane *plane, const cp_desc *desc, const void *row) {
     cp_error err = {0};
-    written(plane, cp_store_put(plane->store, desc, row, &err), &err);
+    cp_plane_written(plane, cp_store_put(plane->store, desc, row, &err), &err);
 }
 
 void cp_plane_delete(cp_plane *plane, const cp_desc *desc, const char *id) {
     cp_error err = {0};
-    written(plane, cp_store_delete(plane->store, desc, id, &err), &err);
+    cp_plane_written(plane, cp_store_delete(plane->store, desc, id, &err), &err);
 }
 
 bool cp_plane_turn_failed(const cp_plane *plane) {

@@ -404,9 +404,21 @@ static int info(lua_State *L) {
 void cp_lua_testing_process(lua_State *L);
 void cp_lua_testing_process(lua_State *L) {
     static const luaL_Reg methods[] = {
-        {"close", close_provider}, {"operate", operate}, {"begin", begin},   {"finish", finish}, {"cancel", cancel},
-        {"resolve", resolve},      {"status", status},   {"list", list},     {"turn", turn},     {"hints", hints},
-        {"logs", logs},            {"lines", lines},     {"exec", exec},     {"info", info},     {"__gc", close_provider},
+        {"close", close_provider},
+        {"operate", operate},
+        {"begin", begin},
+        {"finish", finish},
+        {"cancel", cancel},
+        {"resolve", resolve},
+        {"status", status},
+        {"list", list},
+        {"turn", turn},
+        {"hints", hints},
+        {"logs", logs},
+        {"lines", lines},
+        {"exec", exec},
+        {"info", info},
+        {"__gc", close_provider},
         {NULL, NULL},
     };
     luaL_newmetatable(L, HANDLE);

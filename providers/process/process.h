@@ -61,8 +61,8 @@ typedef struct cp_proc { /* one instance */
 
 /* What is seen of one service. */
 typedef struct cp_look {
-    bool alive;  /* a shim holds the lock */
-    bool known;  /* there is a state file of this boot */
+    bool alive;    /* a shim holds the lock */
+    bool known;    /* there is a state file of this boot */
     char word[16]; /* waiting running backoff stopping exited failed stopped; "" when not known */
     int64_t generation, started_ms, restarts;
     int shim, exit_code;
@@ -88,13 +88,19 @@ int cp_run_write(cp_proc *proc, const cp_service *service, const char *previous_
 /* Fills the working copy: configuration files, volume links. dir: the copy; uid, gid -1: leave the owner. */
 int cp_run_files(cp_proc *proc, const cp_service *service, const char *dir, cp_error *err);
 int cp_run_check(cp_process *process, const cp_service *service, size_t index, cp_error *err); /* at resolve */
-typedef struct cp_user { uid_t uid; gid_t gid; char *name, *home; gid_t groups[256]; int count; } cp_user;
+typedef struct cp_user {
+    uid_t uid;
+    gid_t gid;
+    char *name, *home;
+    gid_t groups[256];
+    int count;
+} cp_user;
 int cp_user_find(const char *text, cp_user *ret, cp_error *err); /* text NULL or "": ourselves. Free name and home */
 
 /* provider_look.c */
 void cp_look_service(const cp_proc *proc, const char *service, cp_look *ret);
 void cp_look_instance(const cp_proc *proc, cp_observation *ret); /* ret zeroed; cleared by the caller */
-bool cp_look_final(const cp_look *look); /* exited, failed or stopped */
+bool cp_look_final(const cp_look *look);                         /* exited, failed or stopped */
 
 /* provider_op.c */
 int cp_process_operate(cp_provider *provider, cp_op_kind kind, const cp_runtime_spec *spec, cp_provider_done *done,
@@ -124,7 +130,13 @@ typedef enum { CP_HANDLE_OPERATION, CP_HANDLE_EXEC } cp_handle;
 /* provider_child.c: helpers. done is called once from the loop, when the child closed its outputs and was reaped.
  * status: of waitpid, -1 when somebody else reaped it. output: what it wrote on 1 and 2, or with `result` on 1 only. */
 typedef struct cp_child cp_child;
-typedef struct cp_child_result { int status; const char *output; size_t len; const char *result; bool truncated; } cp_child_result;
+typedef struct cp_child_result {
+    int status;
+    const char *output;
+    size_t len;
+    const char *result;
+    bool truncated;
+} cp_child_result;
 typedef void cp_child_done(void *userdata, const cp_child_result *result);
 /* control: the child's descriptor 0 is a pipe that is closed by cp_child_abandon; else /dev/null. */
 int cp_child_start(cp_process *process, const char *const *argv, bool control, cp_child_done *done, void *userdata,
@@ -133,9 +145,11 @@ void cp_child_abandon(cp_child *child, bool kill_it); /* done is not called any 
 void cp_child_free_all(cp_process *process);
 
 /* provider_fs.c */
-int cp_fs_fail(cp_error *err, int code, const char *what, const char *path); /* errno: passing troubles are `unavailable` */
-int cp_fs_mkdir(const char *path, mode_t mode, cp_error *err);               /* with its parents; exists: fine */
-int cp_fs_write(const char *dir, const char *name, const void *bytes, size_t len, mode_t mode, cp_error *err); /* atomic */
+int cp_fs_fail(cp_error *err, int code, const char *what,
+               const char *path);                              /* errno: passing troubles are `unavailable` */
+int cp_fs_mkdir(const char *path, mode_t mode, cp_error *err); /* with its parents; exists: fine */
+int cp_fs_write(const char *dir, const char *name, const void *bytes, size_t len, mode_t mode,
+                cp_error *err);                                  /* atomic */
 char *cp_fs_read(const char *path, size_t max, size_t *ret_len); /* NULL: cannot be read (errno) or larger */
 /* Opens the folder that `path` names below root without following any link, making what is missing; -1 and errno. */
 int cp_fs_folder_below(int root, const char *path, char **ret_last, uid_t uid, gid_t gid);

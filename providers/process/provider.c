@@ -128,8 +128,8 @@ typedef struct reply { /* an answer that is due in a later turn */
     cp_provider_seen *seen;
     cp_provider_listed *listed;
     void *userdata;
-    cp_vec ids;        /* of list: char *, still to be looked at */
-    cp_list items;     /* cp_observation */
+    cp_vec ids;    /* of list: char *, still to be looked at */
+    cp_list items; /* cp_observation */
 } reply;
 
 static void free_reply(reply *r) {
@@ -215,8 +215,8 @@ static int process_list(cp_provider *provider, cp_provider_listed *listed, void 
 static json_t *process_info(cp_provider *provider) {
     const cp_process *process = (cp_process *)provider;
     const cp_groups *g = &process->groups;
-    return json_pack("{s:s, s:s, s:s, s:b, s:I, s:b, s:b, s:b}", "type", "process", "data_dir", process->data_dir, "shim",
-                     process->shim, "shim_found", access(process->shim, X_OK) == 0, "instances",
+    return json_pack("{s:s, s:s, s:s, s:b, s:I, s:b, s:b, s:b}", "type", "process", "data_dir", process->data_dir,
+                     "shim", process->shim, "shim_found", access(process->shim, X_OK) == 0, "instances",
                      (json_int_t)cp_table_count(process->instances), "group_kill", g->unified != NULL, "limits_cpu",
                      g->unified_cpu || g->cpu, "limits_memory", g->unified_memory || g->memory);
 }

@@ -86,9 +86,12 @@ static void on_output(evutil_socket_t fd, short what, void *userdata) {
 
 /* PATH, LANG, and what test builds shorten; helpers need no more of our environment. */
 static char **environment(void) {
-    static const char *const names[] = {"PATH", "LANG",
+    static const char *const names[] = {
+        "PATH",
+        "LANG",
 #ifdef CP_FAILPOINTS
-                                        "CTRLPLANE_TEST_BACKOFF_MS", "CTRLPLANE_TEST_LOG_MAX",
+        "CTRLPLANE_TEST_BACKOFF_MS",
+        "CTRLPLANE_TEST_LOG_MAX",
 #endif
     };
     char **env = cp_alloc0((CP_COUNT(names) + 1) * sizeof *env);
@@ -158,8 +161,12 @@ int cp_child_start(cp_process *process, const char *const *argv, bool control, c
         return cp_fs_fail(err, CP_E_PROVIDER_FAILED, "cannot start", argv[0]);
     }
     cp_child *child = cp_new0(cp_child);
-    *child = (cp_child){
-        .process = process, .pid = pid, .fds = {out[0], result[0]}, .control = in[1], .done = done, .userdata = userdata};
+    *child = (cp_child){.process = process,
+                        .pid = pid,
+                        .fds = {out[0], result[0]},
+                        .control = in[1],
+                        .done = done,
+                        .userdata = userdata};
     for (int i = 0; i < 2; i++) {
         if (child->fds[i] < 0)
             continue;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 typedef struct exec { /* what a cp_provider_op of an exec really is */
-    cp_handle handle;  /* first */
+    cp_handle handle; /* first */
     cp_process *process;
     cp_child *child;
     cp_timer *timer;

@@ -40,10 +40,10 @@ static int refuse(walk *w, const char *path, const char *why) {
 
 /* The hash of a file's bytes; lent. What is known by inode, size and times is not read again. */
 static const char *hash_file(walk *w, const char *path, const struct stat *st) {
-    cp_autofree char *key = cp_printf("%" PRIu64 ":%" PRIu64 ":%" PRId64 ":%" PRId64 ".%ld:%" PRId64 ".%ld",
-                                      (uint64_t)st->st_dev, (uint64_t)st->st_ino, (int64_t)st->st_size,
-                                      (int64_t)st->st_mtim.tv_sec, st->st_mtim.tv_nsec, (int64_t)st->st_ctim.tv_sec,
-                                      st->st_ctim.tv_nsec);
+    cp_autofree char *key =
+        cp_printf("%" PRIu64 ":%" PRIu64 ":%" PRId64 ":%" PRId64 ".%ld:%" PRId64 ".%ld", (uint64_t)st->st_dev,
+                  (uint64_t)st->st_ino, (int64_t)st->st_size, (int64_t)st->st_mtim.tv_sec, st->st_mtim.tv_nsec,
+                  (int64_t)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
     const char *known = cp_table_get(w->process->hashes, key);
     if (known)
         return known;
@@ -139,7 +139,8 @@ static int copy_file(const char *from, const char *to, mode_t mode, cp_error *er
     if (in >= 0 && out >= 0)
         while ((n = copy_file_range(in, NULL, out, NULL, 1 << 26, 0)) > 0) /* shares blocks where the disk can */
             ;
-    if (n < 0 && in >= 0 && out >= 0 && lseek(in, 0, SEEK_SET) == 0 && ftruncate(out, 0) == 0 && lseek(out, 0, SEEK_SET) == 0) {
+    if (n < 0 && in >= 0 && out >= 0 && lseek(in, 0, SEEK_SET) == 0 && ftruncate(out, 0) == 0 &&
+        lseek(out, 0, SEEK_SET) == 0) {
         cp_autofree char *bytes = cp_alloc0(1 << 18); /* between file systems that cannot */
         while ((n = read(in, bytes, 1 << 18)) > 0)
             if (write(out, bytes, (size_t)n) != n) {
@@ -216,7 +217,8 @@ static int store_image(walk *w, const char *path, bool folder, const char *hash)
     cp_autofree char *final = cp_printf("%s/images/%s", w->process->data_dir, hash);
     if (access(final, F_OK) == 0)
         return 0;
-    cp_autofree char *fresh = cp_printf("%s.new", final), *content = cp_printf("%s/%s", fresh, folder ? "tree" : "file");
+    cp_autofree char *fresh = cp_printf("%s.new", final),
+                     *content = cp_printf("%s/%s", fresh, folder ? "tree" : "file");
     remove_tree(fresh); /* of an engine that was killed here */
     int r = cp_fs_mkdir(fresh, 0755, w->err);
     if (r == 0)
@@ -226,8 +228,8 @@ static int store_image(walk *w, const char *path, bool folder, const char *hash)
     if (r == 0)
         r = hash_image(w, content, folder, &copied);
     if (r == 0 && strcmp(copied, hash) != 0)
-        r = cp_fail_at(w->err, CP_E_CONFLICT, w->field, NULL, "%s is '%s', which changed while it was copied; try again",
-                       w->field, w->image);
+        r = cp_fail_at(w->err, CP_E_CONFLICT, w->field, NULL,
+                       "%s is '%s', which changed while it was copied; try again", w->field, w->image);
     if (r == 0 && rename(fresh, final) < 0)
         r = cp_fs_fail(w->err, CP_E_PROVIDER_FAILED, "cannot keep", final);
     if (r < 0)
@@ -240,8 +242,7 @@ static int store_image(walk *w, const char *path, bool folder, const char *hash)
 /* The hash in "<name>@sha256:<hash>", lent; NULL when it is not such a name. */
 static const char *resolved(const char *image) {
     const char *at = strrchr(image, '@');
-    if (!at || strncmp(at, "@sha256:", 8) != 0 || strlen(at + 8) != HASH ||
-        strspn(at + 8, "0123456789abcdef") != HASH)
+    if (!at || strncmp(at, "@sha256:", 8) != 0 || strlen(at + 8) != HASH || strspn(at + 8, "0123456789abcdef") != HASH)
         return NULL;
     return at + 8;
 }
@@ -276,22 +277,23 @@ static int resolve_one(cp_process *process, cp_service *service, const char *fie
     }
     path = realpath(image, NULL);
     if (!path || stat(path, &st) < 0)
-        return cp_fail_at(err, CP_E_INVALID, field, NULL, "%s is '%s': %s; an image is an executable or a folder", field,
-                          image, strerror(errno));
+        return cp_fail_at(err, CP_E_INVALID, field, NULL, "%s is '%s': %s; an image is an executable or a folder",
+                          field, image, strerror(errno));
     folder = S_ISDIR(st.st_mode);
     if (!folder && (!S_ISREG(st.st_mode) || !(st.st_mode & 0111)))
-        return cp_fail_at(err, CP_E_INVALID, field, NULL, "%s is '%s', which cannot be executed; an image is an executable or a folder",
-                          field, image);
+        return cp_fail_at(err, CP_E_INVALID, field, NULL,
+                          "%s is '%s', which cannot be executed; an image is an executable or a folder", field, image);
     if (folder && !service->command.count)
-        return cp_fail_at(err, CP_E_INVALID, field, NULL, "%s is the folder '%s'; say what to run in it with command", field,
-                          image);
+        return cp_fail_at(err, CP_E_INVALID, field, NULL, "%s is the folder '%s'; say what to run in it with command",
+                          field, image);
     walk w = {.process = process, .image = image, .field = field, .err = err};
     int r = hash_image(&w, path, folder, &hash);
     if (r == 0)
         r = store_image(&w, path, folder, hash);
     if (r < 0)
         return r;
-    const char *named = strchr("/.", image[strlen(image) - 1]) ? path : image; /* the name it was given, but for "build/.." */
+    const char *named =
+        strchr("/.", image[strlen(image) - 1]) ? path : image; /* the name it was given, but for "build/.." */
     const char *slash = strrchr(named, '/');
     char *full = cp_printf("%.200s@sha256:%s", slash ? slash + 1 : named, hash);
     free(service->image);
@@ -306,7 +308,8 @@ int cp_process_resolve(cp_provider *provider, cp_list *services, cp_error *err) 
         cp_autofree char *field = cp_printf("services[%zu].image", i);
         int r = cp_run_check(process, service, i, err);
         if (r == 0 && cp_is_empty(service->image) && !service->command.count)
-            r = cp_fail_at(err, CP_E_INVALID, field, NULL, "%s is empty and there is no command; give one of them", field);
+            r = cp_fail_at(err, CP_E_INVALID, field, NULL, "%s is empty and there is no command; give one of them",
+                           field);
         else if (r == 0 && !cp_is_empty(service->image))
             r = resolve_one(process, service, field, err);
         if (r < 0)

@@ -45,7 +45,7 @@ struct cp_log_source {
     cp_log_sink *sink;
     void *userdata;
     int fd;
-    place at;    /* of the next byte to read; file 0: its first record has not come yet */
+    place at; /* of the next byte to read; file 0: its first record has not come yet */
     ino_t inode;
     cp_buf bytes; /* read, and not yet a whole record */
     half halves[2];
@@ -83,7 +83,8 @@ static int64_t first_time(int fd) {
 
 static bool parse_place(const char **text, place *ret) {
     int used = 0;
-    if (sscanf(*text, "%" SCNd64 ".%" SCNd64 "%n", &ret->file, &ret->offset, &used) != 2 || ret->file < 0 || ret->offset < 0)
+    if (sscanf(*text, "%" SCNd64 ".%" SCNd64 "%n", &ret->file, &ret->offset, &used) != 2 || ret->file < 0 ||
+        ret->offset < 0)
         return false;
     *text += used;
     return true;
@@ -146,7 +147,8 @@ static bool next_file(cp_log_source *s) {
         while (pick > 0 && fds[pick] < 0)
             pick--;
         bool stable = stat(current, &last) == 0 && last.st_ino == first.st_ino;
-        bool took = stable && pick >= 0 && fds[pick] >= 0 && (found >= 0 || s->fd < 0 || pick > 0 || last.st_ino != s->inode);
+        bool took =
+            stable && pick >= 0 && fds[pick] >= 0 && (found >= 0 || s->fd < 0 || pick > 0 || last.st_ino != s->inode);
         for (int age = OLDEST; age >= 0; age--)
             if (fds[age] >= 0 && !(took && age == pick))
                 close(fds[age]);
@@ -267,8 +269,7 @@ static void record(cp_log_source *s, const char *text, size_t len, place start) 
 static void records(cp_log_source *s) {
     size_t used = 0;
     char *newline;
-    while (!s->freed && s->bytes.len > used &&
-           (newline = memchr(s->bytes.data + used, '\n', s->bytes.len - used))) {
+    while (!s->freed && s->bytes.len > used && (newline = memchr(s->bytes.data + used, '\n', s->bytes.len - used))) {
         size_t len = (size_t)(newline - s->bytes.data) - used;
         if (!s->at.file && len >= STAMP)
             s->at.file = parse_stamp(s->bytes.data + used);
@@ -446,7 +447,8 @@ int cp_process_logs(cp_provider *provider, const char *instance_id, const char *
     cp_process *process = (cp_process *)provider;
     cp_proc *proc = cp_table_get(process->instances, instance_id);
     cp_autofree char *dir =
-        proc ? cp_strdup(proc->dir) : cp_printf("%s/gone/%s", process->data_dir, strchr(instance_id, '/') ? "" : instance_id);
+        proc ? cp_strdup(proc->dir)
+             : cp_printf("%s/gone/%s", process->data_dir, strchr(instance_id, '/') ? "" : instance_id);
     const char *name = service ? service : proc ? main_service(&proc->record) : NULL;
     if (!proc && access(dir, F_OK) < 0)
         return cp_fail(err, CP_E_NOT_FOUND, "there are no logs of instance %s", instance_id);

@@ -21,7 +21,16 @@ enum {
     PATIENCE = 5000, /* ms beyond the stop timeout, or without a socket, after which a shim counts as hung */
 };
 
-typedef enum { STEP_STOP, STEP_SWEEP, STEP_MAKE, STEP_FINISH_MAKE, STEP_START, STEP_REMOVE, STEP_VOLUMES, STEP_DONE } step;
+typedef enum {
+    STEP_STOP,
+    STEP_SWEEP,
+    STEP_MAKE,
+    STEP_FINISH_MAKE,
+    STEP_START,
+    STEP_REMOVE,
+    STEP_VOLUMES,
+    STEP_DONE
+} step;
 
 typedef struct stop { /* one shim that was asked to stop, or will be */
     cp_provider_op *op;
@@ -56,7 +65,8 @@ static const cp_service *service_at(const cp_proc *proc, size_t index) {
     return CP_LIST_AT(&proc->record.services, cp_service, index);
 }
 
-/* Every service that has, or had, a shim here, also of an earlier release; those of the record last and in their order. */
+/* Every service that has, or had, a shim here, also of an earlier release; those of the record last and in their order.
+ */
 static void service_names(const cp_proc *proc, cp_strings *ret) {
     DIR *dir = opendir(proc->dir);
     for (struct dirent *e; dir && (e = readdir(dir));) {
@@ -157,7 +167,8 @@ static int start_job(cp_provider_op *op, const char *const *argv, bool shim, cha
     int r = cp_child_start(op->process, argv, false, on_job, j, &j->child, &op->failed);
     if (r < 0) {
         if (shim)
-            op->failed.code = CP_E_PROVIDER_UNAVAILABLE; /* a host without its shim is an outage, no fault of a release */
+            op->failed.code =
+                CP_E_PROVIDER_UNAVAILABLE; /* a host without its shim is an outage, no fault of a release */
         free_job(j);
         return r;
     }
@@ -421,8 +432,7 @@ static void forget_states(cp_proc *proc) {
 static bool may_stay(const cp_proc *proc, const char *service) {
     cp_look look;
     cp_look_service(proc, service, &look);
-    return look.alive ||
-           (look.known && strcmp(look.word, "exited") == 0 && look.generation == proc->record.generation);
+    return look.alive || (look.known && strcmp(look.word, "exited") == 0 && look.generation == proc->record.generation);
 }
 
 static bool step_start(cp_provider_op *op) {
@@ -449,7 +459,8 @@ static bool step_start(cp_provider_op *op) {
     if (cp_record_save(proc, &op->failed) < 0)
         return fail(op);
     for (size_t i = 0; i < count; i++)
-        if (!may_stay(proc, service_at(proc, order[i])->name) && start_shim(op, "run", service_at(proc, order[i])->name) < 0)
+        if (!may_stay(proc, service_at(proc, order[i])->name) &&
+            start_shim(op, "run", service_at(proc, order[i])->name) < 0)
             return fail(op);
     op->step = STEP_DONE;
     return true;
@@ -517,7 +528,8 @@ static bool step_volumes(cp_provider_op *op) {
             return true;
         }
     const char *argv[] = {"rm", "-rf", "--", op->stage, NULL};
-    return start_job(op, argv, false, cp_printf("removing the volumes of %s", op->wanted.workload_slug)) < 0 && fail(op);
+    return start_job(op, argv, false, cp_printf("removing the volumes of %s", op->wanted.workload_slug)) < 0 &&
+           fail(op);
 }
 
 /* ---- driving ---- */
@@ -625,7 +637,8 @@ int cp_process_operate(cp_provider *provider, cp_op_kind kind, const cp_runtime_
             return r;
     } else if (proc) {
         proc->record.wanted = kind == CP_OP_DEPROVISION ? CP_WANTED_DESTROYED : proc->record.wanted;
-        proc->record.generation = spec->generation > proc->record.generation ? spec->generation : proc->record.generation;
+        proc->record.generation =
+            spec->generation > proc->record.generation ? spec->generation : proc->record.generation;
         if (kind == CP_OP_STOP)
             proc->record.wanted = CP_WANTED_STOPPED;
         int r = cp_record_save(proc, err);

@@ -1,5 +1,5 @@
-/* providers/process/provider_record.c -- instance.json: what is wanted of one instance, and the ports that it has. It is
- * what survives the engine; what became of it stands in the state files of the shims. */
+/* providers/process/provider_record.c -- instance.json: what is wanted of one instance, and the ports that it has. It
+ * is what survives the engine; what became of it stands in the state files of the shims. */
 #include "model/fields.h"
 #include "model/model.h"
 #include "process.h"

@@ -282,7 +282,8 @@ static int command(const names *known, const char *image_name, bool folder, cp_b
     for (size_t i = 0; i < service->command.count + service->args.count; i++) {
         bool arg = i >= service->command.count;
         cp_autofree char *text = NULL;
-        int r = expand(known, arg ? service->args.items[i - service->command.count] : service->command.items[i], &text, err);
+        int r = expand(known, arg ? service->args.items[i - service->command.count] : service->command.items[i], &text,
+                       err);
         if (r < 0)
             return cp_error_wrap(err, "%s of %s", arg ? "args" : "command", service->name);
         if (count == 0 && arg)

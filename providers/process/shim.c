@@ -1,5 +1,5 @@
-/* providers/process/shim.c -- ctrlplane-shim: holds one service of the process provider, so that it outlives the engine.
- *   ctrlplane-shim run DIR SERVICE            daemonises; holds DIR/SERVICE.lock for as long as it lives
+/* providers/process/shim.c -- ctrlplane-shim: holds one service of the process provider, so that it outlives the
+ * engine. ctrlplane-shim run DIR SERVICE            daemonises; holds DIR/SERVICE.lock for as long as it lives
  *   ctrlplane-shim sweep DIR SERVICE          ends what a killed shim left behind, and says so in the state file
  *   ctrlplane-shim exec DIR SERVICE ARG...    runs a command as the service would run; ends when fd 0 is closed
  * What to run is in DIR/SERVICE.run (NUL-terminated "key value" records, written by the provider); what became of it is
@@ -36,8 +36,8 @@ enum {
     LOG_SLACK = 2 << 20, /* a log file may be this much over its size while a line is unfinished */
     LOG_KEEP = 3,        /* rotated files beside the current one */
     CLIENTS = 4,
-    NOFILE = 1024,       /* soft limit of descriptors that a service starts with */
-    STACK = 8 << 20,     /* soft limit of its stack */
+    NOFILE = 1024,   /* soft limit of descriptors that a service starts with */
+    STACK = 8 << 20, /* soft limit of its stack */
 };
 
 /* ---- small things ---- */
@@ -140,23 +140,30 @@ static struct {
     uid_t uid;
     gid_t gid;
     rlim_t memory; /* RLIMIT_AS; 0: not limited this way */
-} run = {.generation = "0", .instance = "", .restart = "always", .stop_signal = SIGTERM, .stop_timeout = 10000,
+} run = {.generation = "0",
+         .instance = "",
+         .restart = "always",
+         .stop_signal = SIGTERM,
+         .stop_timeout = 10000,
          .umask = 022};
 
 static void set(const char *key, char *value) {
     static const struct {
         const char *key;
         list *to;
-    } lists[] = {{"arg", &run.argv},   {"env", &run.env},        {"after", &run.after}, {"done", &run.done},
-                 {"set", &run.sets},   {"cgroup", &run.cgroups}, {"group", &run.groups}};
+    } lists[] = {{"arg", &run.argv}, {"env", &run.env},        {"after", &run.after}, {"done", &run.done},
+                 {"set", &run.sets}, {"cgroup", &run.cgroups}, {"group", &run.groups}};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         if (strcmp(key, lists[i].key) == 0)
             add(lists[i].to, value);
     static const struct {
         const char *key;
         const char **to;
-    } texts[] = {{"instance", &run.instance}, {"generation", &run.generation}, {"workdir", &run.workdir},
-                 {"restart", &run.restart},   {"oom", &run.oom}};
+    } texts[] = {{"instance", &run.instance},
+                 {"generation", &run.generation},
+                 {"workdir", &run.workdir},
+                 {"restart", &run.restart},
+                 {"oom", &run.oom}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (strcmp(key, texts[i].key) == 0)
             *texts[i].to = value;
@@ -360,14 +367,15 @@ static void log_flush(void) {
     char notice[300];
     stamp();
     if (r == 0 && removed >= 0) {
-        int n = snprintf(notice, sizeof notice, "%s stderr F ctrlplane: the log file was removed with %lld lines in it\n",
-                         logfile.at, removed);
+        int n =
+            snprintf(notice, sizeof notice, "%s stderr F ctrlplane: the log file was removed with %lld lines in it\n",
+                     logfile.at, removed);
         r = log_append(notice, (size_t)n);
         out.open = err.open = false;
     }
     if (r == 0 && logfile.lost) {
-        int n = snprintf(notice, sizeof notice, "%s stderr F ctrlplane: %lld lines could not be written: %s\n", logfile.at,
-                         logfile.lost, strerror(logfile.why));
+        int n = snprintf(notice, sizeof notice, "%s stderr F ctrlplane: %lld lines could not be written: %s\n",
+                         logfile.at, logfile.lost, strerror(logfile.why));
         r = log_append(notice, (size_t)n);
         if (r == 0)
             logfile.lost = 0;
@@ -765,8 +773,8 @@ static void begin(void) {
     err = (stream){.fd = e[0], .name = "stderr"};
     life.began = mono();
     if (pid < 0) {
-        bool passing = f.code == EAGAIN || f.code == ENOMEM || f.code == ETXTBSY || f.code == EMFILE || f.code == ENFILE ||
-                       f.code == EIO;
+        bool passing = f.code == EAGAIN || f.code == ENOMEM || f.code == ETXTBSY || f.code == EMFILE ||
+                       f.code == ENFILE || f.code == EIO;
         say(state.message, "%.150s: %s", f.what, strerror(f.code));
         state.exit_code = 127;
         clean_then(passing ? "backoff" : "failed"); /* a command that does not exist is not tried for ever */
@@ -952,8 +960,11 @@ static void serve(int signals, int door, int notices) {
             wait_for_others();
         if (life.phase == DONE)
             break;
-        struct pollfd fds[5 + CLIENTS] = {{signals, POLLIN, 0}, {out.fd, POLLIN, 0}, {err.fd, POLLIN, 0},
-                                          {life.phase == WAITING ? notices : -1, POLLIN, 0}, {-1, POLLIN, 0}};
+        struct pollfd fds[5 + CLIENTS] = {{signals, POLLIN, 0},
+                                          {out.fd, POLLIN, 0},
+                                          {err.fd, POLLIN, 0},
+                                          {life.phase == WAITING ? notices : -1, POLLIN, 0},
+                                          {-1, POLLIN, 0}};
         for (int i = 0; i < CLIENTS; i++) {
             fds[5 + i] = (struct pollfd){clients[i], POLLIN, 0};
             if (clients[i] < 0)

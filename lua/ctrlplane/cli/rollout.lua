@@ -107,7 +107,7 @@ return {
           local why = exit.try(context.plane.deployments:why(deployment.id))
           if context.out:is_json() then return context.out:json(why) end
           local seen = exit.try(view.rollout(context.plane, deployment.id))
-          local reasons = view.reasons(seen)
+          local reasons = view.reasons(seen, true)
           if #reasons == 0 then
             context.out:print(("%s is %s%s"):format(seen.deployment.id, seen.deployment.state,
               seen.deployment.error and ": " .. (seen.deployment.error.message or "") or "; it waits for nothing"))

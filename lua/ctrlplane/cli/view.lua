@@ -69,14 +69,14 @@ function M.deployment_columns(out, versions)
   }
 end
 
---- "unavailable: 2, needs 3 (web-1-abcde): ..." of one row of `why`.
+--- "floor 2, needs 3 at web-1-abcde: ... (for 4s)" of one row of `why`.
 function M.reason(row, names)
-  local parts = { row.guard or row.kind or "waits" }
-  if row.value ~= nil and row.needed ~= nil then
-    parts[#parts + 1] = (" %s, needs %s"):format(tostring(row.value), tostring(row.needed))
+  local parts = { row.guard or "something" }
+  if row.value and row.needed and (row.value ~= 0 or row.needed ~= 0) then
+    parts[#parts + 1] = (" %g, needs %g"):format(row.value, row.needed)
   end
   local name = row.instance_id and (names[row.instance_id] or row.instance_id)
-  if name then parts[#parts + 1] = " at " .. name end
+  if name and not (row.message or ""):find(name, 1, true) then parts[#parts + 1] = " at " .. name end
   if row.message and row.message ~= "" then parts[#parts + 1] = ": " .. row.message end
   local since = row.since and output.age(row.since)
   if since then parts[#parts + 1] = (" (for %s)"):format(since) end
@@ -131,11 +131,13 @@ function M.rollout_line(out, seen)
   return table.concat(parts, ", ")
 end
 
---- What it waits for, one line each; empty once it has ended.
-function M.reasons(seen)
+--- What it waits for, one line each; a failure is told apart, and only when it is wanted.
+function M.reasons(seen, with_failure)
   local names, lines = {}, {}
   for _, i in ipairs(seen.instances) do names[i.id] = i.name end
-  for _, row in ipairs(seen.why) do lines[#lines + 1] = M.reason(row, names) end
+  for _, row in ipairs(seen.why) do
+    if with_failure or row.guard ~= "failure" then lines[#lines + 1] = M.reason(row, names) end
+  end
   return lines
 end
 

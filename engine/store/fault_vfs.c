@@ -47,6 +47,7 @@ typedef struct handle {
     file *file;
     int64_t generation;
     bool delete_on_close;
+    bool folder; /* the next sync syncs the folder, too: the first one of a journal, as SQLite's own VFS does */
 } handle;
 
 static uint64_t next_random(uint64_t *state) { /* splitmix64 (Steele, Lea, Flood 2014) */
@@ -269,6 +270,9 @@ static int file_sync(sqlite3_file *base, int flags) {
     }
     make_durable(h->file);
     h->file->safe = true;
+    for (size_t i = 0; h->folder && i < h->disk->files.count; i++)
+        ((file *)h->disk->files.items[i])->unlinked = false;
+    h->folder = false;
     return SQLITE_OK;
 }
 
@@ -338,6 +342,7 @@ static int disk_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int
     if (!h->file)
         h->file = add_file(disk, name ? name : "");
     h->delete_on_close = !name || flags & SQLITE_OPEN_DELETEONCLOSE;
+    h->folder = (flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL)) != 0;
     h->base.pMethods = &METHODS;
     if (ret_flags)
         *ret_flags = flags;

@@ -45,6 +45,8 @@ void cp_decide_order(const cp_world *world, size_t *order);
 void cp_decide_create(cp_world *world, size_t side, int64_t index);
 bool cp_decide_may_stop(const cp_world *world, const cp_member *member);
 void cp_decide_stop(cp_world *world, cp_member *member, int act, const char *release_id, const char *reason);
+/* The highest index first, of equal ones the younger: an order without ties. */
+int cp_decide_by_index(const cp_member *a, const cp_member *b);
 /* decide_stateful.c */
 void cp_decide_stateful(cp_world *world);
 /* decide_blocks.c: counts, blocks, reached. */

@@ -66,8 +66,7 @@ static void count_budget(cp_world *world) {
 }
 
 static int by_index(const void *x, const void *y) {
-    const cp_member *a = *(cp_member *const *)x, *b = *(cp_member *const *)y;
-    return a->row->replica_index > b->row->replica_index ? -1 : a->row->replica_index < b->row->replica_index;
+    return cp_decide_by_index(*(cp_member *const *)x, *(cp_member *const *)y);
 }
 
 static int by_worth(const void *x, const void *y) {

@@ -175,6 +175,14 @@ static void count_budget(cp_world *world) {
     world->available_budget = available - world->floor;
 }
 
+int cp_decide_by_index(const cp_member *a, const cp_member *b) {
+    if (a->row->replica_index != b->row->replica_index)
+        return a->row->replica_index > b->row->replica_index ? -1 : 1;
+    if (a->row->created_at != b->row->created_at)
+        return a->row->created_at > b->row->created_at ? -1 : 1;
+    return strcmp(b->row->id, a->row->id);
+}
+
 static int by_worth(const void *x, const void *y) {
     static const int RANK[] = {[CP_SET_ABANDONED] = 0, [CP_SET_NEW] = 1, [CP_SET_OLD] = 2};
     const cp_member *a = *(cp_member *const *)x, *b = *(cp_member *const *)y;
@@ -184,9 +192,7 @@ static int by_worth(const void *x, const void *y) {
         return a->available ? 1 : -1;
     if (a->role != b->role) /* abandoned before new before old: new shrinks on the way back, or when held */
         return RANK[a->role] - RANK[b->role];
-    if (a->row->replica_index != b->row->replica_index)
-        return a->row->replica_index > b->row->replica_index ? -1 : 1;
-    return a->row->created_at > b->row->created_at ? -1 : a->row->created_at < b->row->created_at;
+    return cp_decide_by_index(a, b);
 }
 
 static void shrink(cp_world *world) {
@@ -220,7 +226,7 @@ static int by_restart(const void *x, const void *y) {
     const cp_member *a = *(cp_member *const *)x, *b = *(cp_member *const *)y;
     if (a->ready != b->ready)
         return a->ready ? 1 : -1;
-    return a->row->replica_index < b->row->replica_index ? -1 : a->row->replica_index > b->row->replica_index;
+    return cp_decide_by_index(b, a);
 }
 
 static void restart(cp_world *world) {

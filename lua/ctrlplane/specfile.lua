@@ -126,13 +126,13 @@ local function guess(text)
   return text:match "^%s*{" and "json" or "yaml"
 end
 
---- Reads a spec from a file, whose name tells the form: .lua, .json, .yaml or .yml. "-" is standard input: JSON or YAML.
+--- Reads a spec from a file, whose name tells the form: .lua, .json, .yaml, .yml. "-" is standard input, JSON or YAML.
 ---@param path string
 ---@param stdin? file* what "-" reads
 ---@return table? request
 ---@return ctrlplane.Error? err
 function M.read(path, stdin)
-  local file, why = stdin or io.stdin, nil
+  local file, why = stdin or io.stdin
   local format = EXTENSIONS[path:match "%.(%w+)$"]
   if path ~= "-" then
     if not format then

@@ -72,9 +72,9 @@ describe("the hash of a spec", function()
   end)
 
   it("is refused for what is no spec", function()
-    local hash, err = model.hash { { name = "a" } }
+    local hash, err = model.hash { { image = "a" } }
     assert.is_nil(hash)
-    assert.equal("services[0].image", err.field)
+    assert.equal("services[0].name", err.field)
   end)
 end)
 

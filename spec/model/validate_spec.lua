@@ -29,6 +29,7 @@ end
 describe("services that are fine", function()
   local ROWS = {
     ["one with a name and an image"] = { { name = "a", image = "x" } },
+    ["one with a name and a command of the host"] = { { name = "a", command = { "sleep", "9" } } },
     ["a name of 63 characters"] = { service { name = ("a"):rep(63) } },
     ["a main, a sidecar and inits in a chain"] = {
       sidecar("migrate", { role = "init", depends_on = { "wait" } }),
@@ -104,7 +105,7 @@ describe("names", function()
 end)
 
 describe("images", function()
-  it("are given", function()
+  it("are given where no command is", function()
     refused({ { name = "a" } }, "services[0].image", "image")
     refused({ service { image = "" } }, "services[0].image", "is empty; give")
     refused({ service { image = "  " } }, "services[0].image", "blank")

@@ -165,6 +165,7 @@ int cp_run_rollback(cp_plane *plane, cp_call *call, cp_error *err) {
             return cp_fail(err, CP_E_INVALID_STATE,
                            "workload %s has no good release to go back to; give release_id or deploy", wl->row.slug);
     }
+    cp_set_string(&args->release_id, rel->row.id); /* the last good one is always accepted */
     r = cp_rollout_check(plane, wl, args, err);
     if (r < 0)
         return r;

@@ -109,8 +109,11 @@ static void service_init(void *object) {
 }
 static const cp_field service_fields[] = {
     FIELD(CP_STRING, name, "a DNS label, unique in the workload", FLAGS(CP_REQUIRED), BOUNDS(0, CP_MAX_NAME)),
-    FIELD(CP_STRING, image, "what to run: an executable or a folder (process), an image reference (containers)",
-          FLAGS(CP_REQUIRED), BOUNDS(0, CP_MAX_PATH)),
+    FIELD(
+        CP_STRING, image,
+        "what to run: an executable or a folder (process), an image reference (containers); absent: the command is one "
+        "of the host",
+        BOUNDS(0, CP_MAX_PATH)),
     FIELD(CP_ENUM, role, "main, sidecar or init; exactly one service is main", WORDS(cp_service_roles),
           DEFAULT("main")),
     FIELD(CP_STRINGS, depends_on, "services that must run (an init: must have ended well) before this one starts",

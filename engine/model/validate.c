@@ -252,6 +252,8 @@ static int check_texts(const cp_service *service, const char *path, cp_error *er
             return r;
     }
     cp_autofree char *image = cp_printf("%s.image", path);
+    if (cp_is_empty(service->image))
+        return service->command.count ? 0 : cp_refuse(err, image, NULL, "is empty; give an image, or a command");
     if (service->image[strspn(service->image, " ")] == '\0')
         return cp_refuse(err, image, NULL, "is blank; give an image");
     return 0;

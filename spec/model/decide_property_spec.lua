@@ -92,8 +92,16 @@ end
 --- Carries out a pass, and checks what must hold of it.
 function World:apply(pass, output)
   local before, size = self:available(), self:size()
-  local acts = {}
+  local acts, unseen = {}, false
+  for _, row in pairs(self.live) do
+    local kept = row.desired ~= "destroyed" and row.state ~= "failed"
+    unseen = unseen or kept and not row.seen and row.state ~= "provisioning"
+  end
+  unseen = unseen and not self.stopped and self.replicas > 0
   for _, action in ipairs(output.actions) do
+    if unseen and (action.act == "update" or action.act == "destroy" and action.reason ~= "failed") then
+      self:fail(pass, output, "stopped one while another was unseen")
+    end
     acts[action.act] = (acts[action.act] or 0) + 1
     local row = self.live[action.instance_id]
     if action.act == "create" then

@@ -187,7 +187,7 @@ void cp_disk_fail(cp_disk *disk, cp_disk_call call, int64_t n, int64_t times, bo
     disk->fail_times = times;
     disk->fail_ever = n > 0 && times == 0;
     disk->fail_full = full;
-    disk->fail_came = false;
+    disk->fail_came = disk->fail_came && n == 0;
 }
 
 bool cp_disk_failing(const cp_disk *disk) {
@@ -265,7 +265,8 @@ static int file_sync(sqlite3_file *base, int flags) {
     if (h->disk->hook)
         h->disk->hook(h->disk->userdata, h->disk);
     if (fails(h->disk, CP_DISK_SYNC)) {
-        settle(h->file, 2, &h->disk->random); /* as Linux does: the pages are clean now, wherever they are */
+        settle(h->file, next_random(&h->disk->random) % 5,
+               &h->disk->random); /* as Linux does: the pages are clean now, wherever they are */
         return failure(h->disk, SQLITE_IOERR_FSYNC);
     }
     make_durable(h->file);

@@ -30,7 +30,7 @@ cp_disk *cp_disk_clone(const cp_disk *disk);
  * full: ENOSPC (half of a write is done) instead of EIO. A sync that fails leaves each unsynced sector safe or lost for
  * good, and later syncs do not know of it. n 0: nothing fails any more. */
 void cp_disk_fail(cp_disk *disk, cp_disk_call call, int64_t n, int64_t times, bool full);
-bool cp_disk_failing(const cp_disk *disk); /* a failure has been asked for and has come at least once */
+bool cp_disk_failing(const cp_disk *disk); /* the failure that was asked for last has come at least once */
 int64_t cp_disk_count(const cp_disk *disk, cp_disk_call call); /* calls so far */
 /* Called before each sync takes effect. */
 void cp_disk_on_sync(cp_disk *disk, void (*hook)(void *userdata, cp_disk *disk), void *userdata);

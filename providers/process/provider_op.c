@@ -52,6 +52,7 @@ struct cp_provider_op {
     char *stage;  /* the folder in which the working copies grow */
     cp_vec stops, jobs;
     cp_timer *timer;
+    int64_t retry_at; /* loop mono ms: when the timer is due */
     cp_error failed;
     cp_provider_done *done;
     void *userdata;
@@ -193,9 +194,13 @@ static void discard(cp_process *process, const char *path) {
     cp_child_start(process, argv, false, on_ignored, NULL, &child, NULL); /* what stays goes with the instance */
 }
 
+/* Looks again after ms, or sooner when somebody else asked for that. */
 static void retry_soon(cp_provider_op *op, int64_t ms) {
-    if (!cp_timer_armed(op->timer))
-        cp_timer_start(op->timer, ms);
+    int64_t at = cp_loop_mono(op->process->base.loop) + ms;
+    if (cp_timer_armed(op->timer) && op->retry_at <= at)
+        return;
+    op->retry_at = at;
+    cp_timer_start(op->timer, ms);
 }
 
 /* ---- stop ---- */

@@ -88,7 +88,8 @@ static void on_response(void *userdata, const cp_http_response *response, const 
         unreachable(wait->plane, err, &failure);
     else if (response->status >= 300)
         read_failure(response, response->body, response->len, &failure);
-    else if (response->len && cp_json_parse(response->body, response->len, MAX_ANSWER, &result, &failure) < 0)
+    else if (strncmp(response->content_type, "application/json", 16) == 0 && response->len &&
+             cp_json_parse(response->body, response->len, MAX_ANSWER, &result, &failure) < 0)
         cp_error_wrap(&failure, "the answer of the server");
     cp_lua_wait_finish(wait, result, failure.code ? &failure : NULL);
 }

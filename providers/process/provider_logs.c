@@ -106,7 +106,7 @@ static int parse_cursor(const char *text, mark *ret, cp_error *err) {
 /* ---- files ---- */
 
 static int open_file(const cp_log_source *s, int age) { /* 0: the current one */
-    char suffix[8] = "";
+    char suffix[16] = "";
     if (age)
         snprintf(suffix, sizeof suffix, ".%d", age);
     cp_autofree char *path = cp_printf("%s/%s.log%s", s->dir, s->service, suffix);

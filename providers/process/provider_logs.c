@@ -468,7 +468,7 @@ int cp_process_logs(cp_provider *provider, const char *instance_id, const char *
         .service = cp_strdup(name),
         .follow = options->follow,
         .gone = !proc,
-        .since_ns = options->since * 1000000,
+        .since_ns = options->since < INT64_MAX / 1000000 ? options->since * 1000000 : INT64_MAX, /* the year 2999 */
         .sink = sink,
         .userdata = userdata,
         .fd = -1,

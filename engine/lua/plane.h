@@ -82,6 +82,9 @@ int cp_lua_wait_for(lua_State *L, cp_lua_wait *wait); /* return what it returns 
 void cp_lua_wait_free(cp_lua_wait *wait);             /* cancels first when pending */
 void cp_lua_task_resume(lua_State *L, cp_lua_task *task, int n); /* pops n values and hands them over */
 int cp_lua_stuck(lua_State *L, const char *what);                /* raises what run_until found */
+/* After another coroutine of this Lua state ran: LuaJIT remembers it as the one that runs until the next call or return.
+ * A raise is neither, and would leave through the wrong one. */
+void cp_lua_back(lua_State *L);
 bool cp_lua_is_open(const cp_lua_sched *sched, const cp_lua_plane *plane);
 /* The function and its n arguments are popped; pushes the task. */
 cp_lua_task *cp_lua_task_spawn(lua_State *L, cp_lua_plane *scope, int n);

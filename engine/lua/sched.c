@@ -195,23 +195,35 @@ int cp_lua_run_ready(lua_State *L, cp_lua_sched *sched) {
     return n;
 }
 
-static int turn(cp_lua_sched *sched, cp_lua_plane *plane, int64_t timeout) {
+static int do_nothing(lua_State *L) {
+    (void)L;
+    return 0;
+}
+
+void cp_lua_back(lua_State *L) {
+    lua_pushcfunction(L, do_nothing);
+    lua_call(L, 0, 0);
+}
+
+static int turn(lua_State *L, cp_lua_sched *sched, cp_lua_plane *plane, int64_t timeout) {
     sched->turning = true;
     int n = cp_loop_turn(plane->loop, timeout);
     sched->turning = false;
+    cp_lua_back(L); /* hooks of specs run in states of their own */
     return n;
 }
 
-static void jump(cp_lua_sched *sched, cp_lua_plane *plane, int64_t ms) {
+static void jump(lua_State *L, cp_lua_sched *sched, cp_lua_plane *plane, int64_t ms) {
     sched->turning = true;
     cp_loop_advance(plane->loop, ms);
     sched->turning = false;
+    cp_lua_back(L);
 }
 
 static int turn_all(lua_State *L, cp_lua_sched *sched) {
     int n = cp_lua_run_ready(L, sched);
     for (size_t i = 0; i < sched->planes.count; i++)
-        n += turn(sched, sched->planes.items[i], 0);
+        n += turn(L, sched, sched->planes.items[i], 0);
     return n + (int)sched->ready.count;
 }
 
@@ -240,21 +252,23 @@ static int round_once(lua_State *L, cp_lua_sched *sched, cp_lua_plane *focus) {
         int n = cp_lua_run_ready(L, sched);
         if (n || sched->ready.count || sched->planes.count != 1)
             return 1;
-        return turn(sched, only, -1), 1;
+        return turn(L, sched, only, -1), 1;
     }
     if (turn_all(L, sched))
         return 1;
-    cp_lua_plane *next = NULL;
-    bool real = false;
+    /* Virtual time passes where somebody waits: in each such plane up to its next timer, so that none starves another. */
+    bool real = false, jumped = false;
     for (size_t i = 0; i < sched->planes.count; i++) {
         cp_lua_plane *plane = sched->planes.items[i];
-        bool is_virtual = cp_loop_is_virtual(plane->loop);
-        real |= !is_virtual;
-        if (is_virtual && (plane == focus || plane->waits.count) && cp_loop_next_timer(plane->loop) >= 0)
-            next = !next || plane == focus ? plane : next;
+        if (!cp_loop_is_virtual(plane->loop)) {
+            real = true;
+        } else if ((plane == focus || plane->waits.count) && cp_loop_next_timer(plane->loop) >= 0) {
+            jump(L, sched, plane, cp_loop_next_timer(plane->loop));
+            jumped = true;
+        }
     }
-    if (next)
-        return jump(sched, next, cp_loop_next_timer(next->loop)), 1;
+    if (jumped)
+        return 1;
     if (!real)
         return STUCK;
     poll_loops(sched, -1);
@@ -281,7 +295,7 @@ int cp_lua_turn(lua_State *L, cp_lua_plane *plane, int64_t timeout) {
     int n = cp_lua_run_ready(L, sched);
     if (!cp_lua_is_open(sched, plane))
         return n;
-    n += turn(sched, plane, n || sched->ready.count ? 0 : timeout);
+    n += turn(L, sched, plane, n || sched->ready.count ? 0 : timeout);
     return n + cp_lua_run_ready(L, sched);
 }
 
@@ -294,7 +308,7 @@ void cp_lua_advance(lua_State *L, cp_lua_plane *plane, int64_t ms) {
             return;
         int64_t next = cp_loop_next_timer(plane->loop);
         int64_t step = next >= 0 && next < ms ? next : ms;
-        jump(sched, plane, step); /* never past a timer: a task that it wakes must run at its time */
+        jump(L, sched, plane, step); /* never past a timer: a task that it wakes must run at its time */
         ms -= step;
         if (ms == 0 && step == 0)
             return;

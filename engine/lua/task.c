@@ -141,6 +141,7 @@ void cp_lua_task_resume(lua_State *L, cp_lua_task *task, int n) {
     task->state = CP_TASK_RUNNING;
     int status = lua_resume(task->co, n);
     task->sched->current = outer;
+    cp_lua_back(L);
     if (status == 0) {
         end(L, task, CP_TASK_DONE);
     } else if (status != LUA_YIELD) {

@@ -105,9 +105,9 @@ function M.started_pid(stderr) return tonumber(stderr:match "pid (%d+)") end
 
 --- Removes every workload, stops the engine, checks that nothing is left, takes the folder away.
 function Home:close()
-  if house.exists(self.socket) then
-    local list = self:json "ls"
-    for _, w in ipairs(list.items or {}) do self:run { "rm", w.slug, "--yes", "--volumes", "--wait", "20s" } end
+  if house.exists(self.store) then
+    local ok, list = pcall(self.json, self, "ls") -- starts an engine where a spec has ended it
+    for _, w in ipairs(ok and list.items or {}) do self:run { "rm", w.slug, "--yes", "--volumes", "--wait", "20s" } end
     self:run "stop"
   end
   local left

@@ -47,7 +47,7 @@ return {
         not system.exists(lua .. "/ctrlplane/cli/main.lua") and "there is no ctrlplane/cli/main.lua in it" or nil)
       row("shim", shim, os.getenv "CTRLPLANE_SHIM" and "CTRLPLANE_SHIM" or "found",
         not system.exists(shim) and "it is not there; processes cannot be started" or nil)
-      row("editor of specs", "Lua, JSON" .. (pcall(require, "yaml") and ", YAML" or ""), "packages")
+      row("spec files", "Lua, JSON" .. (pcall(require, "yaml") and ", YAML" or ""), "packages")
 
       local plane, err = session.reach(args)
       if plane then

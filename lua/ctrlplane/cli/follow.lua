@@ -31,7 +31,8 @@ local function new_screen(context)
   }, Screen)
 end
 
-function Screen:show(line, tree)
+-- key: what has to differ for a line to be printed; a clock that ticks is no news.
+function Screen:show(line, tree, key)
   if self.live then
     local columns = system.columns() or 120
     local parts = { self.drawn > 0 and ("\27[%dA\27[J"):format(self.drawn) or "" }
@@ -42,21 +43,21 @@ function Screen:show(line, tree)
     end
     self.drawn = #tree
     io.stderr:write(table.concat(parts))
-  elseif line ~= self.last or system.now() - self.said_at >= HEARTBEAT then
-    self.out:say("%s  %s%s", os.date "!%H:%M:%SZ", line, line == self.last and " (no change)" or "")
-    self.last, self.said_at = line, system.now()
+  elseif key ~= self.last or system.now() - self.said_at >= HEARTBEAT then
+    self.out:say("%s  %s", os.date "!%H:%M:%SZ", line)
+    self.last, self.said_at = key, system.now()
   end
 end
 
--- Looks at something until it is settled. look() returns done, line, tree. back: the command to come back with.
+-- Looks at something until it is settled. look() returns done, line, tree, key. back: the command to come back with.
 local function watch(context, look, back)
   local screen = new_screen(context)
   local deadline = context.wait and system.now() + context.wait
   local release = system.hold_interrupt()
   local ok, result = pcall(function()
     while true do
-      local done, line, tree = look()
-      if line then screen:show(line, tree or { line }) end
+      local done, line, tree, key = look()
+      if line then screen:show(line, tree or { line }, key or line) end
       if done then return true end
       if system.interrupted() then
         context.out:say("\nctrlplane: detached; the work goes on. To come back: %s", back)
@@ -81,11 +82,13 @@ function M.deployment(context, id)
   local in_time = watch(context, function()
     seen = exit.try(view.rollout(context.plane, id))
     local line = view.rollout_line(context.out, seen)
+    local key = line
     local reasons = view.reasons(seen)
     if reasons[1] and not FINAL[seen.deployment.state] then
-      line = line .. "; waits for " .. reasons[1]:gsub(" %(for .-%)$", "")
+      line = line .. "; waits for " .. reasons[1]
+      key = key .. (seen.why[1].guard or "") .. (seen.command and seen.command.number or "")
     end
-    return M.stands(seen.deployment), line, view.tree(context.out, seen)
+    return M.stands(seen.deployment), line, view.tree(context.out, seen), key
   end, session.spell(context.args, "rollout watch " .. id))
   return seen.deployment, in_time, seen
 end

@@ -69,18 +69,20 @@ function M.deployment_columns(out, versions)
   }
 end
 
---- "floor 2, needs 3 at web-1-abcde: ... (for 4s)" of one row of `why`.
+--- One row of `why` as a line: what it says for people, else its numbers.
 function M.reason(row, names)
-  local parts = { row.guard or "something" }
-  if row.value and row.needed and (row.value ~= 0 or row.needed ~= 0) then
-    parts[#parts + 1] = (" %g, needs %g"):format(row.value, row.needed)
+  local guard, message = row.guard or "something", row.message or ""
+  local text = guard
+  if message ~= "" then
+    text = message:find(guard, 1, true) == 1 and message or guard .. ": " .. message
+  elseif row.value and row.needed then
+    text = ("%s %g, needs %g"):format(guard, row.value, row.needed)
   end
   local name = row.instance_id and (names[row.instance_id] or row.instance_id)
-  if name and not (row.message or ""):find(name, 1, true) then parts[#parts + 1] = " at " .. name end
-  if row.message and row.message ~= "" then parts[#parts + 1] = ": " .. row.message end
+  if name and not message:find(name, 1, true) then text = ("%s (%s)"):format(text, name) end
   local since = row.since and output.age(row.since)
-  if since then parts[#parts + 1] = (" (for %s)"):format(since) end
-  return table.concat(parts)
+  if since and since ~= "0s" then text = ("%s (for %s)"):format(text, since) end
+  return text
 end
 
 -- Counts of one release's instances: live, ready.
@@ -182,7 +184,8 @@ function M.last_words(plane, deployment, count)
     if i.release_id ~= deployment.release_id then live_old[i.id] = true end
   end
   local lines = {}
-  local stream = plane.workloads:stream_logs(deployment.workload_id, { tail = count, timeout = "5s" })
+  local stream = plane.workloads:stream_logs(deployment.workload_id,
+    { tail = count, since = deployment.started_at, timeout = "5s" })
   if not stream then return lines end
   for event in stream do
     if not live_old[event.instance_id] then

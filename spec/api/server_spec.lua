@@ -73,6 +73,11 @@ describe("the HTTP server", function()
 
   local function raw(text)
     local fd = connect()
+    while #text > 4096 do -- it is this process that has to read it, 4 KiB a turn
+      house.send(fd, text:sub(1, 4096))
+      text = text:sub(4097)
+      plane:step(0.001)
+    end
     house.send(fd, text)
     return parse(read(fd))
   end
@@ -162,7 +167,7 @@ describe("the HTTP server", function()
     refused(400, "invalid", "GET", "/v1/workloads?region=%ff")
     status, page = ask("GET", "/v1/events?types=workload.created,deploy.started&types=instance.created")
     assert.equal(200, status)
-    assert.equal(4, page.total or #page.items)
+    assert.equal(4, #page.items)
   end)
 
   it("takes JSON objects only, and says where they are broken", function()
@@ -287,9 +292,10 @@ describe("the HTTP server", function()
     end
     assert.equal(200, (ask("PATCH", "/v1/workloads/web", '{"labels":{"d":"1"}}')))
     -- whoever reads at last gets every event, in order
-    local text = read(deaf, function(got) return got:find('"d":"1"', 1, true) end)
-    local events, last = events_of(text), 0
-    for _, event in ipairs(events) do
+    local newest = assert(plane.events:list { limit = 1 }).items[1].seq
+    local text = read(deaf, function(got) return got:find(("\nid: %d\n"):format(newest), 1, true) end)
+    local last = 0
+    for _, event in ipairs(events_of(text)) do
       assert.equal(last + 1, tonumber(event.id))
       last = tonumber(event.id)
     end

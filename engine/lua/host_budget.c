@@ -124,8 +124,21 @@ static char *source_line(const cp_sandbox *sandbox, const char *where) {
     return cp_strndup(text, strcspn(text, "\r\n"));
 }
 
-/* The frames of the script itself, innermost first: our own Lua between them is of no use to its author. */
-static char *traceback(lua_State *L) {
+/* A message that begins with its place: "half.lua:12: ...". */
+static char *place_in(const cp_sandbox *sandbox, const char *message) {
+    const char *end = message ? strstr(message, ": ") : NULL;
+    const char *digits = end;
+    while (digits && digits > message && digits[-1] >= '0' && digits[-1] <= '9')
+        digits--;
+    if (!digits || digits == end || digits == message || digits[-1] != ':')
+        return NULL;
+    cp_autofree char *path = cp_strndup(message, (size_t)(digits - 1 - message));
+    return json_object_get(sandbox->files, path) ? cp_strndup(message, (size_t)(end - message)) : NULL;
+}
+
+/* The frames of the script itself, innermost first: our own Lua between them is of no use to its author. where: the
+ * innermost line, which a frame that failed by itself does not know any more. */
+static char *traceback(lua_State *L, const char *where) {
     cp_buf out = {0};
     lua_Debug ar;
     int shown = 0;
@@ -136,7 +149,11 @@ static char *traceback(lua_State *L) {
             cp_buf_puts(&out, "\n  ...");
             break;
         }
-        cp_buf_printf(&out, "%s%s:%d: in ", out.len ? "\n" : "", ar.source + 1, ar.currentline);
+        cp_buf_puts(&out, out.len ? "\n" : "");
+        if (ar.currentline > 0)
+            cp_buf_printf(&out, "%s:%d: in ", ar.source + 1, ar.currentline);
+        else
+            cp_buf_printf(&out, "%s: in ", where);
         if (*ar.what == 'm')
             cp_buf_puts(&out, "main chunk");
         else if (ar.name)
@@ -144,36 +161,30 @@ static char *traceback(lua_State *L) {
         else
             cp_buf_printf(&out, "function <%s:%d>", ar.source + 1, ar.linedefined);
     }
+    if (!shown)
+        cp_buf_puts(&out, where);
     return out.data;
 }
 
 void cp_sandbox_locate(cp_sandbox *sandbox, lua_State *L, cp_error *err) {
     if (err->details && json_object_get(err->details, "traceback"))
         return;
-    cp_autofree char *where = cp_sandbox_line(L);
-    if (cp_is_empty(where)) { /* a syntax error has no frame, but begins with its place */
-        const char *end = err->message ? strstr(err->message, ": ") : NULL;
-        const char *digits = end;
-        while (digits && digits > err->message && digits[-1] >= '0' && digits[-1] <= '9')
-            digits--;
-        if (digits && digits != end && digits > err->message && digits[-1] == ':') {
-            free(where);
-            where = cp_strndup(err->message, (size_t)(end - err->message));
-        }
-    }
+    const char *known = json_string_value(json_object_get(err->details, "where"));
+    cp_autofree char *where = known ? cp_strdup(known) : place_in(sandbox, err->message);
+    if (!where)
+        where = cp_sandbox_line(L);
     if (cp_is_empty(where))
         return;
     if (!json_is_object(err->details)) {
         json_decref(err->details);
         err->details = json_object();
     }
-    if (!json_object_get(err->details, "where"))
-        json_object_set_new(err->details, "where", json_string(where));
-    cp_autofree char *line = source_line(sandbox, json_string_value(json_object_get(err->details, "where")));
+    json_object_set_new(err->details, "where", json_string(where));
+    cp_autofree char *line = source_line(sandbox, where);
     if (line)
         json_object_set_new(err->details, "source_line", json_string(line));
-    cp_autofree char *frames = traceback(L);
-    json_object_set_new(err->details, "traceback", json_string(frames ? frames : where));
+    cp_autofree char *frames = traceback(L, where);
+    json_object_set_new(err->details, "traceback", json_string(frames));
 }
 
 void cp_sandbox_kill_with(lua_State *L, cp_error *reason) {

@@ -326,7 +326,7 @@ static const char *search(matcher *m, const char **start, const char *pattern, b
     }
 }
 
-/* Arguments (text, pattern, init): 0-based start; false when init is behind the end. */
+/* Arguments (text, pattern, init). False when init is behind the end; start is at the end then. */
 static bool read_arguments(lua_State *L, matcher *m, const char **pattern, const char **start) {
     size_t len, pattern_len;
     m->L = L;
@@ -339,8 +339,9 @@ static bool read_arguments(lua_State *L, matcher *m, const char **pattern, const
         init = (ptrdiff_t)len + init + 1 > 0 ? (ptrdiff_t)len + init + 1 : 1;
     else if (init == 0)
         init = 1;
-    *start = m->text + init - 1;
-    return init <= (ptrdiff_t)len + 1;
+    bool inside = init <= (ptrdiff_t)len + 1;
+    *start = inside ? m->text + init - 1 : m->text_end;
+    return inside;
 }
 
 static bool is_plain(const char *pattern, const char *end) {
@@ -354,10 +355,7 @@ static bool is_plain(const char *pattern, const char *end) {
 static int string_find(lua_State *L) {
     matcher m = {0};
     const char *pattern, *start;
-    if (!read_arguments(L, &m, &pattern, &start)) {
-        lua_pushnil(L);
-        return 1;
-    }
+    read_arguments(L, &m, &pattern, &start);
     if (lua_toboolean(L, 4) || is_plain(pattern, m.pattern_end)) {
         size_t len = (size_t)(m.pattern_end - pattern);
         const char *found = find_plain(&m, start, pattern, len);
@@ -384,11 +382,10 @@ static int string_find(lua_State *L) {
 /* match(text, pattern, init?) */
 static int string_match(lua_State *L) {
     matcher m = {0};
-    const char *pattern, *start, *end = NULL;
-    if (read_arguments(L, &m, &pattern, &start)) {
-        bool anchored = pattern < m.pattern_end && *pattern == '^';
-        end = search(&m, &start, pattern + anchored, anchored);
-    }
+    const char *pattern, *start;
+    read_arguments(L, &m, &pattern, &start);
+    bool anchored = pattern < m.pattern_end && *pattern == '^';
+    const char *end = search(&m, &start, pattern + anchored, anchored);
     cp_sandbox_unbroken(L, m.steps);
     if (!end) {
         lua_pushnil(L);

@@ -254,7 +254,8 @@ int cp_params_check(const json_t *declared, const json_t *params, json_t **ret, 
     cp_autojson json_t *all = json_object();
     const char *name;
     const json_t *value;
-    if (params && !json_is_object(params) && !json_is_null(params) && json_array_size(params) > 0)
+    bool none = !params || json_is_null(params) || (json_is_array(params) && json_array_size(params) == 0);
+    if (!none && !json_is_object(params))
         return cp_fail_at(err, CP_E_INVALID, "params", NULL, "params must be an object of names and values");
     json_object_foreach((json_t *)params, name, value) {
         if (json_object_get(declared, name))

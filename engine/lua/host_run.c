@@ -56,7 +56,7 @@ int cp_host_command(lua_State *L) {
     if (run->testing)
         return luaL_error(L, "%s inside the function of wait_until, which may only look", name);
     if (sandbox->unyieldable || !lua_isyieldable(L))
-        return luaL_error(L, "%s in a place that cannot wait, such as a handler of xpcall", name);
+        return luaL_error(L, "%s in a place that cannot wait", name);
     cp_autojson json_t *args = NULL, *result = NULL;
     cp_autoerror cp_error err = {0};
     cp_autofree char *line = cp_sandbox_line(L);
@@ -182,8 +182,8 @@ static int push_start(lua_State *L) {
 }
 
 int cp_host_start(cp_scripts *scripts, const cp_strategy *strategy, const json_t *fields, const char *seed,
-                 int64_t now_wall, const cp_script_callbacks *callbacks, void *userdata, cp_script_run **ret,
-                 cp_error *err) {
+                  int64_t now_wall, const cp_script_callbacks *callbacks, void *userdata, cp_script_run **ret,
+                  cp_error *err) {
     CP_CLEANUP(run_freep) cp_script_run *run = cp_new0(cp_script_run);
     run->scripts = scripts;
     run->bundle = json_incref(strategy->bundle);

@@ -127,10 +127,10 @@ static int raw_unwind(lua_State *L) {
 }
 
 void cp_sandbox_primitives(lua_State *L) {
-    static const luaL_Reg functions[] = {{"load", raw_load},      {"environment", raw_environment},
-                                         {"where", raw_where},    {"resume", raw_resume},
-                                         {"yield", raw_yield},    {"suspend", raw_suspend},
-                                         {"unwind", raw_unwind},  {"command", cp_host_command},
+    static const luaL_Reg functions[] = {{"load", raw_load},       {"environment", raw_environment},
+                                         {"where", raw_where},     {"resume", raw_resume},
+                                         {"yield", raw_yield},     {"suspend", raw_suspend},
+                                         {"unwind", raw_unwind},   {"command", cp_host_command},
                                          {"query", cp_host_query}, {NULL, NULL}};
     lua_newtable(L);
     for (const luaL_Reg *f = functions; f->name; f++) {

@@ -5,7 +5,7 @@ local raw = ...
 
 local getmetatable, setmetatable, rawget, rawset, rawequal = getmetatable, setmetatable, rawget, rawset, rawequal
 local type, select, tonumber, ipairs, unpack, error, assert = type, select, tonumber, ipairs, unpack, error, assert
-local pcall, xpcall, plain_tostring = pcall, xpcall, tostring
+local pcall, plain_tostring = pcall, tostring
 local create, running, status = coroutine.create, coroutine.running, coroutine.status
 local format, byte, char, sub, len = string.format, string.byte, string.char, string.sub, string.len
 local floor = math.floor
@@ -41,6 +41,16 @@ function lib.pairs(t)
       if value ~= nil then return key, value end
     end
   end, t, nil
+end
+
+--- The handler runs after the unwinding: one that ran inside of it would not be counted while the script is being ended.
+local function handled(handler, ok, ...)
+  if ok then return true, ... end
+  return false, handler(...)
+end
+
+function lib.xpcall(fn, handler, ...)
+  return handled(handler, pcall(fn, ...))
 end
 
 --- Weak tables and finalizers would show when memory is collected.
@@ -280,7 +290,7 @@ local environment = {
   assert = assert, error = error, getmetatable = getmetatable, ipairs = ipairs, next = raw.next, pairs = lib.pairs,
   pcall = pcall, rawequal = rawequal, rawget = rawget, rawset = rawset, require = lib.require, select = select,
   setmetatable = lib.setmetatable, tonumber = tonumber, tostring = lib.tostring, type = type, unpack = unpack,
-  xpcall = xpcall, _VERSION = _VERSION,
+  xpcall = lib.xpcall, _VERSION = _VERSION,
   bit = lib.bit, coroutine = lib.coroutine, math = lib.math, string = lib.string, table = lib.table,
 }
 environment._G = environment

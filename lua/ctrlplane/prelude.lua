@@ -4,13 +4,12 @@ local raw = ...
 local lib = raw.lib
 local pairs, tostring, format = lib.pairs, lib.tostring, lib.string.format
 local base = raw.base
-local type, error, ipairs, setmetatable, rawget, rawset =
-  base.type, base.error, base.ipairs, base.setmetatable, base.rawget, base.rawset
+local type, error, ipairs, setmetatable, rawget = base.type, base.error, base.ipairs, base.setmetatable, base.rawget
 
 local prelude = { version = 1 }
 
-local rollout = {}
-local commands = {}
+local rollout = {} -- stays empty: what it shows is looked up, so that nothing of it can be replaced
+local commands, plain = {}, {}
 
 --- What a later version brings: asking for it says so instead of "unknown".
 local later = {
@@ -117,7 +116,7 @@ for name in pairs(commands) do names[#names + 1] = name end
 setmetatable(rollout, {
   __index = function(_, name)
     if commands[name] then return commands[name] end
-    if is_field[name] then return nil end
+    if is_field[name] then return plain[name] end
     if later[name] then
       return function()
         raise("unsupported", format("rollout:%s needs %s, which this engine does not have", name, later[name]))
@@ -168,9 +167,9 @@ end
 
 function prelude.run(main, values)
   local strategy = load(main)
-  for name, value in pairs(values) do rawset(rollout, name, value) end
+  plain = values
   strategy.run(rollout, values.params)
-  rollout:finish()
+  commands.finish(rollout)
 end
 
 return prelude

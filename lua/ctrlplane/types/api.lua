@@ -132,7 +132,7 @@
 ---One process of a replica.
 ---@class ctrlplane.Service
 ---@field name string a DNS label, unique in the workload
----@field image string what to run: an executable or a folder (process), an image reference (containers)
+---@field image? string what to run: an executable or a folder (process), an image reference (containers); absent: the command is one of the host
 ---@field role? "main"|"sidecar"|"init" main, sidecar or init; exactly one service is main (default main)
 ---@field depends_on? string[] services that must run (an init: must have ended well) before this one starts
 ---@field resources? ctrlplane.Resources what the service may use
@@ -150,6 +150,15 @@
 ---@field workdir? string working directory
 ---@field stop_signal? string signal that asks it to end (default TERM)
 ---@field stop_timeout number time between that signal and the kill (default 10s)
+
+---What a deploy changes of a service; what it does not name stays.
+---@class ctrlplane.ServiceDeploy
+---@field name string the service to change
+---@field image? string the new image
+---@field env? table<string, string> replaces all environment variables
+---@field health_check? ctrlplane.HealthCheck replaces the health check; null removes it
+---@field command? string[] replaces the command
+---@field args? string[] replaces the arguments
 
 ---What is seen of one service of an instance.
 ---@class ctrlplane.ServiceStatus
@@ -202,6 +211,17 @@
 ---@field datacenter_id? string a label for placement
 ---@field region? string a label for placement
 ---@field wait? string|number answer when settled, or when this has passed
+---@field strategy? string its name, or a path to its file (default rolling)
+---@field params? any the strategy's own parameters
+---@field surge? string|number instances above the replica count, at most (default 25%)
+---@field unavailable? string|number instances below it that may be unavailable by our own act (default 0)
+---@field min_ready? string|number how long an instance is ready before it counts as available (default 0s)
+---@field progress_deadline? string|number time without progress that fails it; "none": never (default 10m)
+---@field on_failure? "rollback"|"pause"|"fail" rollback, pause, or fail and stay (default rollback)
+---@field max_failures? integer new instances that may give up (default 0)
+---@field notes? string what changes, as people say it
+---@field commit_sha? string the commit it was built from
+---@field source? string a strategy's source text; strategy is then only its name
 ---@field timeout? string|number give up waiting after this; the work goes on
 
 ---what to remove
@@ -210,7 +230,28 @@
 ---@field wait? string|number answer when settled, or when this has passed
 ---@field timeout? string|number give up waiting after this; the work goes on
 
+---what to roll out, and how
 ---@class ctrlplane.DeployOptions
+---@field services? ctrlplane.ServiceDeploy[] the services that change, and what of them; the rest stays
+---@field release_id? string an earlier release to roll out again, instead of services
+---@field strategy? string its name, or a path to its file (default rolling)
+---@field params? any the strategy's own parameters
+---@field surge? string|number instances above the replica count, at most (default 25%)
+---@field unavailable? string|number instances below it that may be unavailable by our own act (default 0)
+---@field min_ready? string|number how long an instance is ready before it counts as available (default 0s)
+---@field progress_deadline? string|number time without progress that fails it; "none": never (default 10m)
+---@field on_failure? "rollback"|"pause"|"fail" rollback, pause, or fail and stay (default rollback)
+---@field max_failures? integer new instances that may give up (default 0)
+---@field supersede? string a rollout under way: reject this one, or replace that one (default reject)
+---@field notes? string what changes, as people say it
+---@field commit_sha? string the commit it was built from
+---@field source? string a strategy's source text; strategy is then only its name
+---@field wait? string|number answer when settled, or when this has passed
+---@field timeout? string|number give up waiting after this; the work goes on
+
+---how long to wait
+---@class ctrlplane.DeploymentWaitOptions
+---@field timeout? string|number answer with what is so far when this has passed (default 10m)
 ---@field timeout? string|number give up waiting after this; the work goes on
 
 ---which events, newest first
@@ -264,6 +305,20 @@
 
 ---which release to go back to, and how
 ---@class ctrlplane.RollbackOptions
+---@field release_id? string an earlier release to roll out again, instead of services
+---@field strategy? string its name, or a path to its file (default rolling)
+---@field params? any the strategy's own parameters
+---@field surge? string|number instances above the replica count, at most (default 25%)
+---@field unavailable? string|number instances below it that may be unavailable by our own act (default 0)
+---@field min_ready? string|number how long an instance is ready before it counts as available (default 0s)
+---@field progress_deadline? string|number time without progress that fails it; "none": never (default 10m)
+---@field on_failure? "rollback"|"pause"|"fail" rollback, pause, or fail and stay (default rollback)
+---@field max_failures? integer new instances that may give up (default 0)
+---@field supersede? string a rollout under way: reject this one, or replace that one (default reject)
+---@field notes? string what changes, as people say it
+---@field commit_sha? string the commit it was built from
+---@field source? string a strategy's source text; strategy is then only its name
+---@field wait? string|number answer when settled, or when this has passed
 ---@field timeout? string|number give up waiting after this; the work goes on
 
 ---how many
@@ -442,9 +497,93 @@ local providers = {}
 ---@return ctrlplane.Error? err
 function providers:list(options) end
 
+---@class ctrlplane.Deployments
+local deployments = {}
+
+---One rollout of a release.
+---@param id string id of the deployment
+---@param options? ctrlplane.NoneOptions
+---@return ctrlplane.Deployment? result
+---@return ctrlplane.Error? err
+function deployments:get(id, options) end
+
+---What it waits for: guard, condition or person, with the numbers.
+---@param id string id of the deployment
+---@param options? ctrlplane.NoneOptions
+---@return { items: ctrlplane.Why[], total: integer, next_cursor: string? }? result
+---@return ctrlplane.Error? err
+function deployments:why(id, options) end
+
+---What its strategy has done, command by command.
+---@param id string id of the deployment
+---@param options? ctrlplane.NoneOptions
+---@return { items: ctrlplane.Command[], total: integer, next_cursor: string? }? result
+---@return ctrlplane.Error? err
+function deployments:journal(id, options) end
+
+---Holds it: sizes stay as they are, its clocks stop.
+---@param id string id of the deployment
+---@param options? ctrlplane.WaitOptions
+---@return ctrlplane.Deployment? result
+---@return ctrlplane.Error? err
+function deployments:pause(id, options) end
+
+---Lets a paused one go on.
+---@param id string id of the deployment
+---@param options? ctrlplane.WaitOptions
+---@return ctrlplane.Deployment? result
+---@return ctrlplane.Error? err
+function deployments:resume(id, options) end
+
+---Goes back to the last good release.
+---@param id string id of the deployment
+---@param options? ctrlplane.WaitOptions
+---@return ctrlplane.Deployment? result
+---@return ctrlplane.Error? err
+function deployments:abort(id, options) end
+
+---Stops here and keeps what is there, old and new.
+---@param id string id of the deployment
+---@param options? ctrlplane.WaitOptions
+---@return ctrlplane.Deployment? result
+---@return ctrlplane.Error? err
+function deployments:cancel(id, options) end
+
+---Rolls the same release out again, as a new deployment.
+---@param id string id of the deployment
+---@param options? ctrlplane.WaitOptions
+---@return ctrlplane.Deployment? result
+---@return ctrlplane.Error? err
+function deployments:retry(id, options) end
+
+---Answers when it is final, paused, or waits for a person.
+---@param id string id of the deployment
+---@param options? ctrlplane.DeploymentWaitOptions
+---@return ctrlplane.Deployment? result
+---@return ctrlplane.Error? err
+function deployments:wait(id, options) end
+
+---@class ctrlplane.Strategies
+local strategies = {}
+
+---The strategies that can be named.
+---@param options? ctrlplane.NoneOptions
+---@return { items: ctrlplane.Strategy[], total: integer, next_cursor: string? }? result
+---@return ctrlplane.Error? err
+function strategies:list(options) end
+
+---One strategy: its parameters, guards and source.
+---@param id string id of the strategy
+---@param options? ctrlplane.NoneOptions
+---@return ctrlplane.Strategy? result
+---@return ctrlplane.Error? err
+function strategies:get(id, options) end
+
 ---@class ctrlplane.Namespaces
 ---@field workloads ctrlplane.Workloads
 ---@field instances ctrlplane.Instances
 ---@field releases ctrlplane.Releases
 ---@field events ctrlplane.Events
 ---@field providers ctrlplane.Providers
+---@field deployments ctrlplane.Deployments
+---@field strategies ctrlplane.Strategies

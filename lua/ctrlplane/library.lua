@@ -12,7 +12,7 @@ local floor = math.floor
 
 local lib = {}
 raw.lib = lib
-raw.base = { type = type, error = error, ipairs = ipairs, setmetatable = setmetatable, rawget = rawget, rawset = rawset }
+raw.base = { type = type, error = error, ipairs = ipairs, setmetatable = setmetatable, rawget = rawget }
 
 --- Tables and functions print as their type: an address would differ from run to run.
 function lib.tostring(...)
@@ -43,7 +43,7 @@ function lib.pairs(t)
   end, t, nil
 end
 
---- The handler runs after the unwinding: one that ran inside of it would not be counted while the script is being ended.
+--- The handler runs after the unwinding: one that ran in it would not be counted while the script is being ended.
 local function handled(handler, ok, ...)
   if ok then return true, ... end
   return false, handler(...)
@@ -56,7 +56,7 @@ end
 --- Weak tables and finalizers would show when memory is collected.
 function lib.setmetatable(t, meta)
   if type(meta) == "table" and (rawget(meta, "__mode") ~= nil or rawget(meta, "__gc") ~= nil) then
-    error("a metatable with __mode or __gc is not available here: what it does depends on when memory is collected", 2)
+    error("a metatable with __mode or __gc is refused: what it does depends on when memory is collected", 2)
   end
   return setmetatable(t, meta)
 end
@@ -66,7 +66,8 @@ local function text(value, position, name)
   local kind = type(value)
   if kind == "number" then return plain_tostring(value) end
   if kind ~= "string" then
-    error(format("bad argument #%d to '%s' (string expected, got %s)", position, name, value == nil and "no value" or kind), 3)
+    local got = value == nil and "no value" or kind
+    error(format("bad argument #%d to '%s' (string expected, got %s)", position, name, got), 3)
   end
   return value
 end
@@ -85,7 +86,7 @@ local function gmatch(subject, pattern)
   return function() return step(raw.search(subject, pattern, position, false)) end
 end
 
-local function replacement(with, kind, whole, pattern, ...)
+local function replacement(with, kind, whole, ...)
   if kind == "function" then return with(...) end
   if kind == "table" then return with[(...)] end
   local captures = { ... }
@@ -123,7 +124,7 @@ local function gsub(subject, pattern, with, most)
     if not first then return false end
     count = count + 1
     local whole = sub(subject, first, last)
-    local value = replacement(with, kind, whole, pattern, ...)
+    local value = replacement(with, kind, whole, ...)
     if value == nil or value == false then
       value = whole
     elseif type(value) ~= "string" and type(value) ~= "number" then
@@ -204,8 +205,8 @@ end
 lib.table = { concat = raw.concat, insert = raw.insert, remove = raw.remove, sort = sort }
 
 lib.math = {}
-for _, name in ipairs { "abs", "acos", "asin", "atan", "atan2", "ceil", "cos", "cosh", "deg", "exp", "floor", "fmod", "frexp",
-  "huge", "ldexp", "log", "log10", "max", "min", "modf", "pi", "pow", "rad", "sin", "sinh", "sqrt", "tan", "tanh" } do
+for name in gmatch("abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log log10 max min modf "
+  .. "pi pow rad sin sinh sqrt tan tanh", "%w+") do
   lib.math[name] = math[name]
 end
 
@@ -220,15 +221,13 @@ function lib.math.random(low, high)
 end
 
 lib.bit = {}
-for _, name in ipairs { "arshift", "band", "bnot", "bor", "bswap", "bxor", "lshift", "rol", "ror", "rshift", "tobit", "tohex" } do
+for name in gmatch("arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex", "%w+") do
   lib.bit[name] = bit[name]
 end
 
 --- Coroutines: a suspension of the engine's inside one passes through all that are around it.
 local function hand_on(co, outcome, ...)
-  while outcome == "ours" do
-    return hand_on(co, raw.resume(co, raw.suspend()))
-  end
+  if outcome == "ours" then return hand_on(co, raw.resume(co, raw.suspend())) end
   return outcome, ...
 end
 
@@ -261,7 +260,9 @@ lib.coroutine = {
     end
   end,
   yield = function(...)
-    if inside == 0 then error("yield outside of a coroutine: a strategy waits with rollout:sleep or rollout:wait_until", 2) end
+    if inside == 0 then
+      error("yield outside of a coroutine: a strategy waits with rollout:sleep or rollout:wait_until", 2)
+    end
     return raw.yield(...)
   end,
 }

@@ -31,7 +31,8 @@ local function command(name, self, values, options, fn)
   if self ~= rollout then raise("invalid", format("write rollout:%s(...), with a colon", name)) end
   if options ~= nil then
     if type(options) ~= "table" then
-      raise("invalid", format("the options of %s are a table such as { timeout = \"5m\" }; got a %s", name, type(options)))
+      raise("invalid", format("the options of %s are a table such as { timeout = \"5m\" }; got a %s", name,
+        type(options)))
     end
     for key, value in pairs(options) do
       if later_options[name] and later_options[name][key] then
@@ -68,7 +69,9 @@ end
 
 --- fn(status) is asked whenever the status changes; the journal keeps the status that satisfied it.
 function commands:wait_until(fn, options)
-  if type(fn) ~= "function" then raise("invalid", format("wait_until takes a function of the status; got a %s", type(fn))) end
+  if type(fn) ~= "function" then
+    raise("invalid", format("wait_until takes a function of the status; got a %s", type(fn)))
+  end
   return command("wait_until", self, {}, options, fn)
 end
 
@@ -151,7 +154,7 @@ local function load(main)
   end
   if type(strategy.run) ~= "function" then wrong("the strategy has no run = function(rollout, p) ... end") end
   if type(strategy.guards) == "function" then wrong("guards as a function is not supported; give a table") end
-  if strategy.rollback ~= nil then wrong("a rollback function of the strategy's own is not supported; the engine goes back") end
+  if strategy.rollback ~= nil then wrong("a rollback function is not supported; the engine goes back by itself") end
   return strategy
 end
 

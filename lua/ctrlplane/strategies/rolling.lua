@@ -3,7 +3,7 @@ return {
   name = "rolling",
   summary = "New replicas replace old ones step by step, within the deployment's guards.",
   params = {
-    batch = { type = "share", min = 1, doc = "how many replicas to replace before the next pause: a count or a percentage" },
+    batch = { type = "share", min = 1, doc = "replicas to replace before the next pause: a count or a percentage" },
     pause_between = { type = "duration", default = "0s", doc = "how long to wait between two batches" },
   },
   run = function(rollout, p)

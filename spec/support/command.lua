@@ -127,15 +127,14 @@ function Home:steady(text)
   text = text:gsub("%f[%w]%d%d:%d%d:%d%dZ[^\n]*\n", "") -- progress lines
   text = text:gsub("\27%[[%d;]*m", "")
   text = text:gsub(self.folder:gsub("%p", "%%%0"), "HOME"):gsub(house.build():gsub("%p", "%%%0"), "BUILD")
-  text = text:gsub("%f[%w](%l+_)[0-9a-hjkmnp-tv-z]+%f[%W]", function(prefix)
-    return #prefix <= 6 and prefix .. "ID" or nil
-  end)
+  text = text:gsub("%f[%w](%l+_)([0-9a-z]+)%f[%W]", function(prefix, id) return #id == 26 and prefix .. "ID" or nil end)
   text = text:gsub("(%l%-%d+%-)[0-9a-z][0-9a-z][0-9a-z][0-9a-z][0-9a-z]%f[%W]", "%1XXXXX")
   text = text:gsub("%d%d%d%d%-%d%d%-%d%dT[%d:.]+Z", "TIME")
   text = text:gsub("127%.0%.0%.1:%d+", "127.0.0.1:PORT")
   text = text:gsub("pid %d+", "pid PID")
-  text = text:gsub("%f[%w]%d+[smh]%f[%W]", "AGE"):gsub("%f[%w]%d+m%d+s%f[%W]", "AGE")
-  text = text:gsub("   +", "  ")
+  text = text:gsub("%f[%w]port %d+", "port PORT")
+  text = text:gsub("  %d+[smh]%f[%W]", "  AGE"):gsub("  %d+m%d+s%f[%W]", "  AGE")
+  text = text:gsub("(%S)   +", "%1  ")
   return (text:gsub(" +\n", "\n"))
 end
 

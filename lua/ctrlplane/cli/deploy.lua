@@ -190,13 +190,7 @@ function M.finish(context, answer)
     return exit.DONE
   end
   local deployment, in_time, seen = follow.deployment(context, answer.id)
-  local code = follow.conclude(context, deployment, in_time)
-  if code == exit.DONE and not out:is_json() and out.format ~= "name" and seen.workload then
-    local w = context.plane.workloads:get(deployment.workload_id) or seen.workload
-    out:print(("%s  %s  %d/%d ready  %s"):format(w.slug, out:state(w.state), w.ready_replicas or 0,
-      w.replica_count or 0, seen.versions[deployment.release_id] or ""))
-  end
-  return code
+  return follow.conclude(context, deployment, in_time, seen)
 end
 
 local commands = {}

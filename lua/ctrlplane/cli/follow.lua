@@ -94,7 +94,7 @@ function M.deployment(context, id)
 end
 
 --- Says how a deployment ended, and returns the exit code.
-function M.conclude(context, deployment, in_time)
+function M.conclude(context, deployment, in_time, seen)
   local out = context.out
   local code = exit.of_deployment(deployment)
   if out:is_json() then
@@ -104,7 +104,12 @@ function M.conclude(context, deployment, in_time)
     out:print(deployment.id)
   end
   if deployment.error then out:say("%s: %s", deployment.state, deployment.error.message or "failed") end
-  if code == exit.FAILED and deployment.state ~= "cancelled" then
+  if code == exit.DONE then
+    local w = context.plane.workloads:get(deployment.workload_id)
+    if w and out.format ~= "name" then
+      out:print(("%s  %s"):format(view.workload_line(out, w), seen.versions[deployment.release_id] or ""))
+    end
+  elseif code == exit.FAILED and deployment.state ~= "cancelled" then
     for _, line in ipairs(view.last_words(context.plane, deployment, 5)) do out:say("  %s", line) end
   elseif code == exit.UNFINISHED then
     out:say("it waits: %s", deployment.awaiting or deployment.message or "paused")

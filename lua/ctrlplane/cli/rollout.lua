@@ -60,8 +60,8 @@ local function verb(name, summary, about)
       local answer = exit.try(deployments[name](deployments, deployment.id))
       if name == "retry" then return deploy.finish(context, answer) end
       if name == "abort" and not context.args.detach then
-        local ended, in_time = follow.deployment(context, answer.id)
-        if not in_time then return follow.conclude(context, ended, in_time) end
+        local ended, in_time, seen = follow.deployment(context, answer.id)
+        if not in_time then return follow.conclude(context, ended, in_time, seen) end
         context.out:item(ended, ended.id, function()
           context.out:print(("%s  %s"):format(ended.id, context.out:state(ended.state)))
         end)
@@ -93,8 +93,7 @@ return {
         example = "ctrlplane rollout watch web",
         define = define,
         run = function(context)
-          local deployment, in_time = follow.deployment(context, find(context).id)
-          return follow.conclude(context, deployment, in_time)
+          return follow.conclude(context, follow.deployment(context, find(context).id))
         end,
       },
       {

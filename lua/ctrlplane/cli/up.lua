@@ -8,6 +8,7 @@ local follow = require "ctrlplane.cli.follow"
 local session = require "ctrlplane.cli.session"
 local specfile = require "ctrlplane.specfile"
 local system = require "ctrlplane.cli.system"
+local view = require "ctrlplane.cli.view"
 
 -- The fields of a file that say how to roll out, not what to run.
 local ROLLOUT = { "strategy", "source", "params", "surge", "unavailable", "min_ready", "progress_deadline",
@@ -128,8 +129,7 @@ local function change(context, w, request)
     return plane.workloads:scale(w.id, options)
   end, function() return true end)
   out:item(final, w.slug, function()
-    out:print(("%s  %s  %d/%d ready"):format(w.slug, out:state(final.state), final.ready_replicas or 0,
-      final.replica_count or 0))
+    out:print(view.workload_line(out, final))
   end)
   return (final.ready_replicas or 0) >= (final.replica_count or 0) and exit.DONE or exit.TIMED_OUT
 end

@@ -18,6 +18,14 @@ local function ready_of(workload)
   return ("%d/%d"):format(workload.ready_replicas or 0, workload.replica_count or 0)
 end
 
+--- "web  active  3/3 ready"
+function M.workload_line(out, w)
+  local line = ("%s  %s"):format(w.slug, out:state(w.state))
+  if w.state == "destroyed" then return line end
+  if w.state == "paused" then return ("%s  %d when resumed"):format(line, w.previous_replicas or 1) end
+  return ("%s  %s ready"):format(line, ready_of(w))
+end
+
 function M.workload_columns(out)
   return {
     { "NAME", function(w) return w.slug end },
@@ -162,7 +170,9 @@ function M.tree(out, seen)
   if command and not command.done then
     lines[#lines + 1] = ("  at   %s: %s"):format(command.line or "?", command.name)
   end
-  if d.message and d.message ~= "" then lines[#lines + 1] = "  says " .. d.message end
+  if d.message and d.message ~= "" and not (d.error and d.error.message == d.message) then
+    lines[#lines + 1] = "  says " .. d.message
+  end
   if d.held_by and d.held_by ~= "" then lines[#lines + 1] = "  held by " .. d.held_by end
   if d.awaiting and d.awaiting ~= "" then lines[#lines + 1] = "  waits for a person: " .. d.awaiting end
   for _, reason in ipairs(M.reasons(seen)) do lines[#lines + 1] = "  waits for " .. reason end

@@ -27,8 +27,7 @@ local function define_workload(command) command:argument("workload", "its name (
 
 local function show_line(context, workload)
   context.out:item(workload, workload.slug, function()
-    context.out:print(("%s  %s  %d/%d ready"):format(workload.slug, context.out:state(workload.state),
-      workload.ready_replicas or 0, workload.replica_count or 0))
+    context.out:print(view.workload_line(context.out, workload))
   end)
 end
 

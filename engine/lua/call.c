@@ -121,8 +121,9 @@ static int call_operation(lua_State *L) {
     int options = 2;
     if (op->flags & CP_OPERATION_ID) {
         if (lua_type(L, 2) != LUA_TSTRING)
-            return cp_lua_misuse(L, "%s takes the %s of a %s first; got a %s", what,
-                                 cp_streq(op->id_of, "workload") ? "id or slug" : "id", op->id_of, luaL_typename(L, 2));
+            return cp_lua_misuse(L, "%s takes the %s of a %s first; got %s", what,
+                                 cp_streq(op->id_of, "workload") ? "id or slug" : "id", op->id_of,
+                                 lua_isnoneornil(L, 2) ? "nothing" : luaL_typename(L, 2));
         id = lua_tostring(L, 2);
         options = 3;
     }

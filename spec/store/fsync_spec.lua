@@ -3,6 +3,7 @@
 --- then on; then kill -9, then a plain start. No answer is contradicted by what that start finds.
 local api = require "spec.support.api"
 local house = require "spec.support.house"
+local leftovers = require "spec.support.leftovers"
 local store = require("ctrlplane.core").testing.store
 
 local function can_trace()
@@ -20,6 +21,7 @@ describe("fdatasync failing in the running engine", function()
   after_each(function()
     if engine then engine:kill() end
     engine = nil
+    leftovers.sweep(folder, path .. ".d")
     house.remove(folder)
   end)
 
@@ -60,10 +62,12 @@ describe("fdatasync failing in the running engine", function()
     engine = nil
   end
 
-  --- Two workloads' worth of syncs on a new store, so that k counts from a store that is there.
+  --- A store with one workload that is paused: nothing runs that a spec would leave behind.
   local function prepare()
     assert(start())
-    assert(client:post("/workloads", { name = "w", replicas = 0, services = { { name = "main", image = "/bin/true" } } }))
+    assert(client:post("/workloads", { name = "w", services = { { name = "main", command = { "sleep", "1000" } } } }))
+    assert(client:post "/workloads/w/pause")
+    house.wait_for("w has no instance", function() return #assert(client:get "/workloads/w/instances").items == 0 end)
     assert.equal("done", set(1))
     kill()
   end

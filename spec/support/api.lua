@@ -26,7 +26,9 @@ function Api:call(method, path, body, timeout)
 end
 
 function Api:get(path, timeout) return self:call("GET", path, nil, timeout) end
-function Api:post(path, body, timeout) return self:call("POST", path, body or {}, timeout) end
+function Api:post(path, body, timeout)
+  return self:call("POST", path, body or setmetatable({}, { __jsontype = "object" }), timeout) -- dkjson would write []
+end
 function Api:patch(path, body, timeout) return self:call("PATCH", path, body, timeout) end
 function Api:delete(path, timeout) return self:call("DELETE", path, nil, timeout) end
 

@@ -194,6 +194,18 @@ static void discard(cp_process *process, const char *path) {
     cp_child_start(process, argv, false, on_ignored, NULL, &child, NULL); /* what stays goes with the instance */
 }
 
+/* The working copies of the release before, and what engines that were killed had begun. */
+static void discard_stages(const cp_proc *proc) {
+    DIR *dir = opendir(proc->dir);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        cp_autofree char *path = cp_printf("%s/%s", proc->dir, e->d_name);
+        if (strncmp(e->d_name, "stage-", 6) == 0)
+            discard(proc->process, path);
+    }
+    if (dir)
+        closedir(dir);
+}
+
 /* Looks again after ms, or sooner when somebody else asked for that. */
 static void retry_soon(cp_provider_op *op, int64_t ms) {
     int64_t at = cp_loop_mono(op->process->base.loop) + ms;
@@ -394,12 +406,11 @@ static bool step_finish_make(cp_provider_op *op) {
             return fail(op);
     }
     cp_autofree char *work = cp_printf("%s/work", proc->dir), *old = cp_printf("%s.old", op->stage);
-    if (rename(work, old) == 0)
-        discard(op->process, old);
-    if (rename(op->stage, work) < 0) {
+    if ((rename(work, old) < 0 && errno != ENOENT) || rename(op->stage, work) < 0) {
         cp_fs_fail(&op->failed, CP_E_PROVIDER_FAILED, "cannot make", work);
         return fail(op);
     }
+    discard_stages(proc);
     cp_set_string(&proc->record.made, proc->record.release_id);
     if (cp_record_save(proc, &op->failed) < 0)
         return fail(op);

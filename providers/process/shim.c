@@ -469,8 +469,9 @@ static void child_fail(int fd, const char *what, const char *subject) {
 }
 
 static void default_signals(void) {
-    for (int i = 1; i < NSIG; i++)
-        signal(i, SIG_DFL); /* those that cannot be set refuse, which is fine */
+    const uint64_t standard[8] = {0}; /* the kernel's struct, all zero: SIG_DFL */
+    for (int i = 1; i <= 64; i++)     /* directly: libc keeps 32 and 33 to itself, and posix_spawn leaves them ignored */
+        syscall(SYS_rt_sigaction, i, standard, NULL, 8);
 }
 
 static void limit(__rlimit_resource_t what, rlim_t soft) {

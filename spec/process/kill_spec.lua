@@ -24,8 +24,10 @@ describe("kill -9 of the engine, 60 times, with writers and a rollout under way"
     end)
     assert(ok, ("CP_SEED=%d, cycle %d: %s"):format(seed, cycle, tostring(err)))
     io.write("\n", run:summary(), "\n")
-    assert.is_true(run.finished >= 5, "rollouts were under way: " .. run.finished)
-    assert.is_true(run.pid_samples >= 300, "pids were compared: " .. run.pid_samples)
+    assert.is_true(run.finished >= 3, "rollouts were under way: " .. run.finished)
+    assert.is_true(run.pid_samples >= 150, "pids were compared: " .. run.pid_samples)
+    assert.is_true(run.commands >= 20, "journaled commands were compared: " .. run.commands)
+    assert.is_true(run.in_flight >= 5, "kills came within a command: " .. run.in_flight)
     -- Sanitizers take their time; so does a machine that runs other tests.
     local limit = house.asan() and 5 or 1
     assert.is_true(run:ready_within(limit) >= 0.95, run:summary())

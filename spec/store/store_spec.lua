@@ -1,26 +1,8 @@
---- The store on real files: rows, transactions, savepoints, events, owner, schema.
+--- The store on real files: rows, transactions, savepoints, events, the size of its log.
 local house = require "spec.support.house"
+local other = require "spec.support.other"
 local store = require("ctrlplane.core").testing.store
-local posix = { sys = require "posix.sys.stat", unistd = require "posix.unistd" }
-
---- Starts Lua text, with arguments, in another process that has the same modules.
-local function start(folder, text, ...)
-  local script = house.write(folder .. "/other.lua", [[local core = require "ctrlplane.core"
-    local store, failpoint = core.testing.store, core.testing.failpoint
-    local function hang() require("posix.time").nanosleep { tv_sec = 60, tv_nsec = 0 } end
-    local function die() require("posix.signal").kill(require("posix.unistd").getpid(), 9) end
-    ]] .. text)
-  return house.spawn({ "/usr/bin/env", "luajit", script, ... })
-end
-
---- The same to its end: what it wrote, how it ended.
-local function elsewhere(...)
-  local process = start(...)
-  local ended = process:wait(20)
-  local text = process:stdout() .. process:stderr()
-  process:kill()
-  return text, ended
-end
+local stat = require "posix.sys.stat"
 
 describe("the store", function()
   local folder, path, db
@@ -31,11 +13,10 @@ describe("the store", function()
   after_each(function()
     if db then db:close() end
     db = nil
-    store.schema(0)
     house.remove(folder)
   end)
-  local function open(vfs)
-    db = assert(store.open(path, vfs))
+  local function open()
+    db = assert(store.open(path))
     return db
   end
   local function reopen()
@@ -137,7 +118,7 @@ describe("the store", function()
     it("survives a kill -9 right after its commit, and dies with one right before", function()
       for point, expected in pairs { after_commit = 1, before_commit = 0 } do
         local file = folder .. "/" .. point .. ".db"
-        local out, ended = elsewhere(
+        local out, ended = other.run(
           folder,
           [[local db = assert(store.open(arg[1]))
             failpoint(function(name) if name == arg[2] then die() end end)
@@ -147,10 +128,10 @@ describe("the store", function()
           point
         )
         assert.same({ signal = 9 }, ended, out)
-        local other = assert(store.open(file))
-        assert.equal(expected, other:count "workload", point)
-        assert(other:check())
-        other:close()
+        local found = assert(store.open(file))
+        assert.equal(expected, found:count "workload", point)
+        assert(found:check())
+        found:close()
       end
     end)
 
@@ -236,224 +217,22 @@ describe("the store", function()
     end)
   end)
 
-  describe("the owner", function()
-    it("is named to whoever comes by the same path, a symbolic link or a hard link", function()
-      open()
-      posix.unistd.link(path, folder .. "/soft.db", true)
-      posix.unistd.link(path, folder .. "/hard.db", false)
-      local pid = posix.unistd.getpid()
-      for _, name in ipairs { "plane.db", "soft.db", "hard.db", "../" .. folder:match "[^/]+$" .. "/plane.db" } do
-        local out = elsewhere(folder, [[local _, err = store.open(arg[1]) print(err.code, err.message) print(store.owner(arg[1]))]], folder .. "/" .. name)
-        assert.matches("^conflict\tstore .* is owned by process " .. pid .. "; stop it first\n" .. pid .. "\n$", out)
-      end
-    end)
-
-    it("is the process itself, too", function()
-      open()
-      local other, err = store.open(path)
-      assert.is_nil(other)
-      assert.equal("conflict", err.code)
-      assert.matches("process " .. posix.unistd.getpid(), err.message)
-      assert.equal(posix.unistd.getpid(), store.owner(path))
-      -- and asking has not let anybody in
-      assert.matches("^conflict", elsewhere(folder, [[local _, err = store.open(arg[1]) print(err.code)]], path))
-    end)
-
-    it("is nobody when it has gone, also by kill -9", function()
-      local process = start(
-        folder,
-        [[local db = assert(store.open(arg[1]))
-          db:put("workload", { id = "wkl_1" }) db:commit() print "open" io.stdout:flush() hang()]],
-        path
-      )
-      house.wait_for("the other process", function() return process:stdout():match "open" end)
-      assert.equal(process.pid, store.owner(path))
-      local _, err = store.open(path)
-      assert.matches("owned by process " .. process.pid, err.message)
-      process:kill()
-      assert.equal(0, store.owner(path))
-      open()
-      assert.equal(1, db:count "workload")
-    end)
-
-    it("keeps other programs out of the file (E1a), and says which one keeps it out", function()
-      open()
-      local rows, message = store.sql(path, "SELECT 1 FROM workload")
-      -- the same process: only SQLite itself stands in the way here
-      assert.is_nil(rows)
-      assert.matches("locked", message)
-      assert(db:put("workload", { id = "wkl_1" }))
-      assert(db:commit())
-      db:close()
-      db = nil
-      local shell = start(
-        folder,
-        [[local ffi = require "ffi"
-          ffi.cdef "int sqlite3_open(const char *, void **); int sqlite3_exec(void *, const char *, void *, void *, void *);"
-          local sqlite, db = ffi.load "sqlite3", ffi.new "void *[1]"
-          assert(sqlite.sqlite3_open(arg[1], db) == 0)
-          assert(sqlite.sqlite3_exec(db[0], "BEGIN; SELECT count(*) FROM workload", nil, nil, nil) == 0)
-          print "reading" io.stdout:flush() hang()]],
-        path
-      )
-      house.wait_for("the reader", function() return shell:stdout():match "reading" or nil, shell:stderr() end)
-      local other, err = store.open(path)
-      assert.is_nil(other)
-      assert.equal("conflict", err.code)
-      assert.matches("is locked by process " .. shell.pid .. ", which has it open", err.message)
-      shell:kill()
-      open()
-      assert.equal(1, db:count "workload")
-    end)
-
-    it("is asked to use the other name when the journal of a file stands beside that", function()
-      local hard = folder .. "/hard.db"
-      elsewhere(
-        folder,
-        [[local db = assert(store.open(arg[1])) assert(db:put("workload", { id = "wkl_1" })) assert(db:commit())
-          die()]],
-        path
-      )
-      posix.unistd.link(path, hard, false)
-      local other, err = store.open(hard)
-      assert.is_nil(other)
-      assert.equal("conflict", err.code)
-      assert.matches("hard.db is another name of .*plane.db, whose journal .*plane.db%-wal holds commits", err.message)
-      open()
-      assert.equal(1, db:count "workload")
-      db:close()
-      db = assert(store.open(hard)) -- closed cleanly, either name is right
-      assert.equal(1, db:count "workload")
-    end)
-  end)
-
-  describe("the schema", function()
-    local function make_old()
-      open()
-      assert(db:put("workload", { id = "wkl_1", name = "old" }))
-      assert(db:put("replica_set", { id = "rel_1" }))
-      assert(db:commit())
-      db:close()
-      db = nil
-      assert(store.sql(path, "ALTER TABLE replica_set DROP COLUMN held; ALTER TABLE workload DROP COLUMN message; PRAGMA user_version"))
-    end
-
-    it("is brought forward, new columns with their defaults, and a copy of the old store is kept", function()
-      make_old()
-      store.schema(1)
-      open()
-      assert.equal(2, db:stats().schema)
-      assert.equal("old", db:get("workload", "wkl_1").name)
-      assert.equal(-1, db:get("replica_set", "rel_1").held)
-      db:close()
-      db = nil
-      local copy = path .. ".v1.bak"
-      assert.same({ { "1" } }, store.sql(copy, "PRAGMA user_version"))
-      assert.same({ { "old" } }, store.sql(copy, "SELECT name FROM workload"))
-      assert.same({ { "0" } }, store.sql(copy, "SELECT count(*) FROM pragma_table_info('workload') WHERE name = 'message'"))
-    end)
-
-    it("is old or new, never between, when the migration is killed; the next start brings it forward", function()
-      for point, expected in pairs { migrate_before_commit = "1", migrate_after_commit = "2" } do
-        house.remove(folder)
-        folder = house.folder()
-        path = folder .. "/plane.db"
-        make_old()
-        local out, ended = elsewhere(
-          folder,
-          [[store.schema(1)
-            failpoint(function(name) if name == arg[2] then die() end end)
-            store.open(arg[1])]],
-          path,
-          point
-        )
-        assert.same({ signal = 9 }, ended, out)
-        assert.same({ { expected } }, store.sql(path, "PRAGMA user_version"), point)
-        store.schema(1)
-        open()
-        assert.equal("old", db:get("workload", "wkl_1").name)
-        assert.equal(-1, db:get("replica_set", "rel_1").held)
-        assert(db:check())
-        db:close()
-        db = nil
-        store.schema(0)
-      end
-    end)
-
-    it("that is newer is refused, and the file is left as it is, byte for byte", function()
-      store.schema(1)
-      open()
-      assert(db:put("workload", { id = "wkl_1" }))
-      assert(db:commit())
-      db:close()
-      db = nil
-      store.schema(0)
-      local before = house.read(path)
-      local other, err = store.open(path)
-      assert.is_nil(other)
-      assert.equal("invalid_state", err.code)
-      assert.matches("plane.db has schema 2; this ctrlplane knows up to 1: use a newer one", err.message)
-      assert.is_true(before == house.read(path))
-      assert.is_false(house.exists(path .. "-wal"))
-      assert.is_false(house.exists(path .. ".v2.bak"))
-    end)
-
-    it("that is newer is refused also when only the journal says so", function()
-      elsewhere(
-        folder,
-        [[local db = assert(store.open(arg[1])) assert(db:exec "PRAGMA user_version = 9")
-          die()]],
-        path
-      )
-      local before, journal = house.read(path), house.read(path .. "-wal")
-      local other, err = store.open(path)
-      assert.is_nil(other)
-      assert.matches("has schema 9", err.message)
-      assert.is_true(before == house.read(path))
-      assert.is_true(journal == house.read(path .. "-wal"))
-    end)
-
-    it("of another program's file is refused, and so is what is no database", function()
-      assert(store.sql(path, "CREATE TABLE t (a); INSERT INTO t VALUES (1)"))
-      local before = house.read(path)
-      local other, err = store.open(path)
-      assert.is_nil(other)
-      assert.equal("invalid_state", err.code)
-      assert.matches("plane.db is not a store of ctrlplane; give another path", err.message)
-      assert.is_true(before == house.read(path))
-      for _, text in ipairs { "hello", ("x"):rep(5000), "SQLite format 3\0" } do
-        house.write(path, text)
-        other, err = store.open(path)
-        assert.is_nil(other)
-        assert.equal("invalid_state", err.code)
-        assert.equal(text, house.read(path))
-      end
-    end)
-
-    it("is made in a file that is there and empty", function()
-      house.write(path, "")
-      open()
-      assert(db:put("workload", { id = "wkl_1" }))
-      assert(db:commit())
-    end)
-  end)
-
   it("says what is wrong with a path", function()
     for name, message in pairs {
       ["/no/such/folder/plane.db"] = "cannot open store /no/such/folder/plane.db: No such file or directory",
       ["/dev/null"] = "store /dev/null is not a file",
       [folder] = "Is a directory",
     } do
-      local other, err = store.open(name)
-      assert.is_nil(other)
+      local second, err = store.open(name)
+      assert.is_nil(second)
       assert.matches(message, err.message, nil, true)
     end
   end)
 
   it("is readable by its owner alone", function()
     open()
-    assert.equal(384, posix.sys.stat(path).st_mode % 512) -- 0600
-    assert.equal(384, posix.sys.stat(path .. "-wal").st_mode % 512)
+    assert.equal(384, stat.stat(path).st_mode % 512) -- 0600
+    assert.equal(384, stat.stat(path .. "-wal").st_mode % 512)
   end)
 
   it("keeps its journal bounded while nobody reads (E1b)", function()

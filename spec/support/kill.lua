@@ -36,6 +36,8 @@ function M.new(options)
     pids = {},        -- instance id -> pid of its service
     pid_samples = 0,  -- how many times a pid was compared with one seen before
     journals = {},    -- deployment id -> its journal as last seen
+    commands = 0,     -- how many journaled commands were compared with what they were before a kill
+    in_flight = 0,    -- how many kills came while a command of the rollout was not done
     deployed = 0,
     finished = 0,
     ready_times = {},
@@ -163,6 +165,7 @@ function Run:check_journal(id)
         tostring(now.line))
     end
     if command.done and not now.done then violated("command %d of %s was done, and is not", i, id) end
+    self.commands = self.commands + 1
   end
   self.journals[id] = journal
 end
@@ -202,6 +205,8 @@ function Run:cycle()
   local newest = assert(self.api:get "/workloads/rolled/deployments?limit=1").items[1]
   house.sleep(math.random() * 0.5)
   self:check_journal(newest.id)
+  local last = self.journals[newest.id][#self.journals[newest.id]]
+  if last and not last.done then self.in_flight = self.in_flight + 1 end
   self:kill()
   self:sample()
   self:start()
@@ -287,9 +292,9 @@ function Run:summary()
   local writes = 0
   for _, writer in pairs(self.writers) do writes = writes + (writer.last or 0) end
   return ("%d starts, ready after %.0f ms (median), %.0f ms (p95), %.0f ms (worst); %d acknowledged writes, %d rollouts, "
-    .. "%d events, %d comparisons of pids"):format(n, self.ready_times[math.ceil(n / 2)] * 1000,
+    .. "%d events, %d comparisons of pids, %d of journaled commands, %d kills within a command"):format(n, self.ready_times[math.ceil(n / 2)] * 1000,
     self.ready_times[math.ceil(n * 0.95)] * 1000, self.ready_times[n] * 1000, writes, self.finished, self.events or 0,
-    self.pid_samples)
+    self.pid_samples, self.commands, self.in_flight)
 end
 
 --- The share of starts that were ready within `seconds`.

@@ -23,8 +23,10 @@ local function plain(path)
   local slot = ffi.new "void *[1]"
   assert(sqlite.sqlite3_open(path, slot) == 0)
   local db = slot[0]
-  assert(sqlite.sqlite3_exec(db, [[PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-    CREATE TABLE instance (id TEXT PRIMARY KEY, workload_id TEXT, state TEXT, generation INTEGER, message TEXT)]], nil, nil, nil) == 0)
+  assert(sqlite.sqlite3_exec(db, [[
+    PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+    CREATE TABLE instance (id TEXT PRIMARY KEY, workload_id TEXT, state TEXT, generation INTEGER, message TEXT)]],
+    nil, nil, nil) == 0)
   assert(sqlite.sqlite3_prepare_v2(db, [[INSERT INTO instance VALUES (?, 'wkl_1', 'running', ?, '')
     ON CONFLICT (id) DO UPDATE SET generation = excluded.generation]], -1, slot, nil) == 0)
   local statement = slot[0]
@@ -82,6 +84,8 @@ house.remove(folder)
 
 print(("durable mutations per second in %s, best of %d rounds of %d s"):format(folder:match "^(.*)/", ROUNDS, SECONDS))
 print(("%-32s %10s %8s"):format("", "per s", "ratio"))
-for _, rival in ipairs(rivals) do print(("%-32s %10.0f %8.2f"):format(rival.name, rival.best, rival.best / rivals[1].best)) end
+for _, rival in ipairs(rivals) do
+  print(("%-32s %10.0f %8.2f"):format(rival.name, rival.best, rival.best / rivals[1].best))
+end
 local ratio = rivals[3].best / rivals[1].best
 print(("aim %d times: %s"):format(AIM, ratio >= AIM and "met" or "missed"))

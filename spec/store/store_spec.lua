@@ -94,7 +94,7 @@ describe("the store", function()
       assert.equal("storage_failed", err.code)
       assert.matches("row 'wkl_bad' of workload in .*plane.db: state is the unknown word 'flying'", err.message)
       assert(db:exec "UPDATE workload SET state = 'active', services = '[{' WHERE id = 'wkl_bad'")
-      _, err = db:get("workload", "wkl_bad")
+      err = select(2, db:get("workload", "wkl_bad"))
       assert.matches("services is not JSON", err.message)
     end)
   end)
@@ -238,7 +238,7 @@ describe("the store", function()
   it("keeps its journal bounded while nobody reads (E1b)", function()
     open()
     local text, most = ("x"):rep(2000), 0
-    for turn = 1, 2000 do
+    for turn = 1, 1000 do
       for i = 1, 10 do assert(db:put("instance", { id = "inst_" .. i, message = text .. turn })) end
       assert(db:event { id = "evt_" .. turn, type = "a" })
       assert(db:commit())

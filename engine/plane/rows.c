@@ -308,7 +308,7 @@ void cp_plane_set_workload_state(cp_plane *plane, cp_wl *wl, int state) {
     cp_error err = {0};
     if (cp_workload_validate_transition(wl->row.state, state, &err) < 0) {
         cp_log(CP_LOG_ERROR, "%s", err.message);
-        assert(!"a workload's state machine was left");
+        assert(false && "a workload's state machine was left");
     }
     wl->row.state = state;
     cp_plane_save_workload(plane, wl);

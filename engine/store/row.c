@@ -159,10 +159,11 @@ static int read_row(cp_store *store, sqlite3_stmt *s, const cp_desc *desc, void 
     return 0;
 }
 
-static void add_columns(cp_buf *sql, const cp_desc *desc, const char *format) {
+/* format, with $ for the name, for each column but `without`. */
+static void add_columns(cp_buf *sql, const cp_desc *desc, const char *format, const char *without) {
     const char *comma = "";
     for (size_t i = 0; i < desc->count; i++) {
-        if (!cp_is_column(&desc->fields[i]))
+        if (!cp_is_column(&desc->fields[i]) || cp_streq(desc->fields[i].name, without))
             continue;
         cp_buf_puts(sql, comma);
         for (const char *c = format; *c; c++)
@@ -183,13 +184,13 @@ static sqlite3_stmt *put_statement(cp_store *store, const cp_desc *desc, cp_erro
         return s;
     cp_autobuf cp_buf sql = {0};
     cp_buf_printf(&sql, "INSERT INTO \"%s\" (", desc->table);
-    add_columns(&sql, desc, "\"$\"");
+    add_columns(&sql, desc, "\"$\"", NULL);
     cp_buf_puts(&sql, ") VALUES (");
-    add_columns(&sql, desc, "?");
+    add_columns(&sql, desc, "?", NULL);
     cp_buf_puts(&sql, ")");
     if (!cp_desc_field(desc, "seq")) {
         cp_buf_puts(&sql, " ON CONFLICT (id) DO UPDATE SET ");
-        add_columns(&sql, desc, "\"$\" = excluded.\"$\"");
+        add_columns(&sql, desc, "\"$\" = excluded.\"$\"", "id"); /* set, it would rewrite the key's index */
     }
     if (sqlite3_prepare_v3(store->db, sql.data, -1, SQLITE_PREPARE_PERSISTENT, &s, NULL) != SQLITE_OK) {
         cp_store_error(store, err, "write rows of %s", desc->table);
@@ -225,7 +226,7 @@ static sqlite3_stmt *query(cp_store *store, const char *head, const cp_desc *des
         cp_buf_puts(&sql, head);
     } else {
         cp_buf_puts(&sql, "SELECT ");
-        add_columns(&sql, desc, "\"$\"");
+        add_columns(&sql, desc, "\"$\"", NULL);
     }
     cp_buf_printf(&sql, " FROM \"%s\"%s%s%s", desc->table, where ? " WHERE " : "", where ? where : "",
                   tail ? tail : "");

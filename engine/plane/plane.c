@@ -137,8 +137,8 @@ static bool on_pending(void *userdata) {
 }
 
 static int commit(cp_plane *plane, cp_error *err) {
-    if (plane->crashed)
-        return CP_E_CANCELLED;
+    if (plane->crashed) /* its effects are dropped; a turn without any is a turn in which nothing happened */
+        return cp_loop_effect_mark(plane->loop) ? CP_E_CANCELLED : 0;
     if (plane->broken || (!cp_store_dirty(plane->store) && !plane->turn_failed))
         return 0;
     if (!plane->turn_failed)

@@ -179,7 +179,7 @@ static const char *text_of(const json_t *object, const char *key, const char *ot
     return text ? text : otherwise;
 }
 
-/* operate(kind, { id, workload?, release?, index?, generation?, services? }) -> number of the operation | nil, err */
+/* operate(kind, { id, workload?, release?, index?, generation?, services?, plane? }) -> number of the operation | nil, err */
 static int operate(lua_State *L) {
     static const char *const kinds[] = {"none", "provision", "start", "stop", "restart", "update", "deprovision", NULL};
     world *w = check(L);
@@ -206,7 +206,7 @@ static int operate(lua_State *L) {
         .workload_name = slug,
         .release_id = text_of(json, "release", "r1"),
         .tenant_id = "ten",
-        .plane_id = "plane",
+        .plane_id = text_of(json, "plane", "plane"),
         .replica_index = json_integer_value(json_object_get(json, "index")),
         .generation = generation ? json_integer_value(generation) : 1,
         .services = &services.services,

@@ -244,6 +244,7 @@ void cp_operate_drop(cp_plane *plane, cp_inst *inst);   /* forget it: cancels wh
 void cp_operate_drain(cp_plane *plane);
 void cp_instance_decide(cp_inst *inst, cp_instance_decision *decision);
 void cp_instance_set_state(cp_plane *plane, cp_inst *inst, int state, const char *message); /* saves, tells */
+const char *cp_operate_waits(cp_plane *plane, const cp_inst *inst); /* its provider is down: why; else NULL. Lent */
 size_t cp_operate_in_flight(const cp_plane *plane);
 json_t *cp_reconcile_blocks(cp_plane *plane, cp_wl *wl); /* what the provider side waits for: retries, outages */
 /* observe.c */

@@ -25,6 +25,11 @@ cp_runtime *cp_runtime_of(cp_plane *plane, const cp_inst *inst) {
     return NULL;
 }
 
+const char *cp_operate_waits(cp_plane *plane, const cp_inst *inst) {
+    const cp_runtime *runtime = plane->reconciler ? cp_runtime_of(plane, inst) : NULL;
+    return runtime && runtime->down && inst->queued ? runtime->message : NULL;
+}
+
 size_t cp_operate_in_flight(const cp_plane *plane) {
     size_t sum = 0;
     for (size_t i = 0; plane->reconciler && i < plane->reconciler->count; i++)

@@ -36,29 +36,36 @@ void cp_wl_clear_slots(cp_wl *wl) {
     cp_vec_clear(&wl->slots);
 }
 
+/* Those that have not given up for long are forgotten. */
+static void sweep_slots(cp_wl *wl, int64_t now) {
+    for (size_t i = wl->slots.count; i-- > 0;) {
+        slot *s = wl->slots.items[i];
+        if (s->next_at + 10 * CP_BACKOFF_LAST >= now)
+            continue;
+        cp_vec_remove(&wl->slots, i);
+        free_slot(s);
+    }
+}
+
 void cp_reconcile_gave_up(cp_plane *plane, cp_inst *inst) {
     cp_wl *wl = inst->wl;
     cp_plane_dirty(plane, wl);
     if (inst->row.desired != CP_DESIRED_RUNNING)
         return;
+    int64_t now = cp_plane_time(plane);
+    sweep_slots(wl, now);
     slot *s = find_slot(wl, inst->row.release_id, inst->row.replica_index);
     if (!s) {
         s = cp_new0(slot);
         *s = (slot){.release_id = cp_strdup(inst->row.release_id), .replica_index = inst->row.replica_index};
         cp_vec_push(&wl->slots, s);
     }
+    if (cp_plane_now(plane) - inst->row.created_at > CP_BACKOFF_LAST)
+        s->failures = 0; /* it held for a while */
     s->failures++;
-    s->next_at = cp_plane_time(plane) + cp_backoff(plane->loop, s->failures);
+    s->next_at = now + cp_backoff(plane->loop, s->failures);
     if (cp_rollout_active(wl))
         cp_rollout_instance_failed(plane, wl, inst);
-}
-
-static void forget_slot(cp_wl *wl, const cp_inst *inst) {
-    slot *s = wl->slots.count ? find_slot(wl, inst->row.release_id, inst->row.replica_index) : NULL;
-    if (!s)
-        return;
-    cp_vec_drop(&wl->slots, s);
-    free_slot(s);
 }
 
 static void add_block(cp_wl *wl, const char *guard, double value, double needed, const char *instance_id,
@@ -78,10 +85,8 @@ static void refresh(cp_plane *plane, cp_wl *wl, cp_inst *inst, int64_t min_ready
     inst->available = inst->row.ready && now >= at;
     if (inst->row.ready && !inst->available)
         cp_plane_wake(plane, wl, at);
-    if (inst->available) {
+    if (inst->available)
         inst->restarts_base = inst->row.restarts;
-        forget_slot(wl, inst);
-    }
     inst->failing = !inst->row.ready && inst->row.restarts - inst->restarts_base >= 3;
 }
 

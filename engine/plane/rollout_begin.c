@@ -223,7 +223,8 @@ static int make_plan(cp_plane *plane, cp_wl *wl, const cp_list *services, const 
 int cp_rollout_check(cp_plane *plane, cp_wl *wl, const cp_deploy_args *args, cp_error *err) {
     autoplan plan p = {0};
     const cp_rel *rel = cp_wl_release(wl, args->release_id);
-    return make_plan(plane, wl, rel ? &rel->row.services : NULL, args->release_id, args, &p, err);
+    const cp_list *services = rel ? &rel->row.services : &wl->row.services; /* a deploy changes no ports */
+    return make_plan(plane, wl, services, args->release_id, args, &p, err);
 }
 
 /* Every replica runs it already, and nothing is under way. */

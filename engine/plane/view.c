@@ -27,6 +27,9 @@ void cp_instance_labels(const cp_plane *plane, const cp_inst *inst, cp_map *labe
 /* Services and labels are those of its release and workload; a row does not repeat them. */
 json_t *cp_view_instance(cp_plane *plane, cp_inst *inst) {
     json_t *view = cp_desc_json(&cp_instance_desc, &inst->row);
+    const char *waits = cp_is_empty(inst->row.message) ? cp_operate_waits(plane, inst) : NULL;
+    if (waits)
+        json_object_set_new(view, "message", json_string(waits));
     if (inst->release) {
         cp_autojson json_t *release = cp_desc_json(&cp_release_desc, &inst->release->row);
         json_object_set(view, "services", json_object_get(release, "services"));

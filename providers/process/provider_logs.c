@@ -317,15 +317,12 @@ static void end_of_count(cp_log_source *s) {
         return; /* go on from the end */
     s->halves[0].open = s->halves[1].open = false;
     s->halves[0].text.len = s->halves[1].text.len = 0;
-    if (all) {
-        int fd = open_file(s, s->tail_age > OLDEST ? 0 : s->tail_age);
+    if (all) { /* there are no more: from the oldest on */
         if (s->fd >= 0)
             close(s->fd);
         s->fd = -1;
-        for (int age = OLDEST; fd < 0 && age >= 0; age--)
-            fd = open_file(s, age);
-        if (fd >= 0)
-            take_file(s, fd, 0);
+        s->at = (place){0};
+        cp_buf_clear(&s->bytes);
         return;
     }
     s->muted = m.to;

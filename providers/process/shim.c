@@ -1082,8 +1082,8 @@ static int mode_run(const char *dir) {
     serve(signals, door, notices);
     cgroups_remove();
     unlink(file("sock"));
-    for (save(); state.unsaved; save())
-        sleep(1); /* a full disk: how it ended must not be lost */
+    for (save(); state.unsaved && errno != ENOENT; save())
+        sleep(1); /* a full disk: how it ended must not be lost; a folder that is gone has nobody who would ask */
     return 0;
 }
 

@@ -85,7 +85,8 @@ local function add_method(out, op)
   out[#out + 1] = "---" .. op.doc
   local arguments = {}
   if op.id then
-    out[#out + 1] = ("---@param id string %s"):format(op.id_of == "workload" and "id or slug" or "id of the " .. op.id_of)
+    local what = op.id_of == "workload" and "id or slug" or "id of the " .. op.id_of
+    out[#out + 1] = ("---@param id string %s"):format(what)
     arguments[1] = "id"
   end
   if op.args then

@@ -68,7 +68,7 @@ typedef struct open_options {
 
 static const char *const CLOCKS[] = {"real", "virtual", NULL};
 #define OPTION(member, kind, ...)                                                                                      \
-    {.name = #member, .type = kind, .offset = offsetof(open_options, member), __VA_ARGS__}
+    { .name = #member, .type = kind, .offset = offsetof(open_options, member), __VA_ARGS__ }
 static const cp_field option_fields[] = {
     OPTION(store, CP_STRING, .flags = CP_REQUIRED, .doc = "a file, or \":memory:\""),
     OPTION(provider, CP_STRING, .fallback = "process", .doc = "the runtime of workloads that name none"),

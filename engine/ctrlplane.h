@@ -75,8 +75,8 @@ int ctrlplane_open(const char *options, ctrlplane **ret, cp_error *err);
 void ctrlplane_close(ctrlplane *plane); /* detaches: workloads go on. No callback afterwards. NULL is fine */
 
 /* The loop. */
-int ctrlplane_fd(const ctrlplane *plane);          /* readable when a step has something to do */
-int64_t ctrlplane_timeout(const ctrlplane *plane); /* ms until a step is due, -1: none is */
+int ctrlplane_fd(const ctrlplane *plane);                 /* readable when a step has something to do */
+int64_t ctrlplane_timeout(const ctrlplane *plane);        /* ms until a step is due, -1: none is */
 int ctrlplane_step(ctrlplane *plane, int64_t timeout_ms); /* one turn, waiting up to timeout_ms; things done */
 int ctrlplane_advance(ctrlplane *plane, int64_t ms, cp_error *err); /* a virtual clock only, else `unsupported` */
 

@@ -1,6 +1,6 @@
-/* engine/main.c -- The `ctrlplane` program: LuaJIT with the module built in, which runs the command line in Lua, and the
- * process that serves a store. Everything that is the process's own stands here: signals, limits, exit codes.
- * Must not know commands or operations. */
+/* engine/main.c -- The `ctrlplane` program: LuaJIT with the module built in, which runs the command line in Lua, and
+ * the process that serves a store. Everything that is the process's own stands here: signals, limits, exit codes. Must
+ * not know commands or operations. */
 #include "api/server.h"
 #include "compose.h"
 #include "lua/lua.h"

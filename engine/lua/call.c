@@ -1,5 +1,5 @@
-/* engine/lua/call.c -- Operations as methods: plane.workloads:scale("web", { replicas = 5 }). Everything is generated from
- * cp_operations(); what a program gets wrong raises at its line, what is wrong in operation is nil and an error.
+/* engine/lua/call.c -- Operations as methods: plane.workloads:scale("web", { replicas = 5 }). Everything is generated
+ * from cp_operations(); what a program gets wrong raises at its line, what is wrong in operation is nil and an error.
  * Must not know what any operation does. */
 #include "lua/plane.h"
 
@@ -62,7 +62,8 @@ static void check_options(lua_State *L, int index, const cp_operation *op, const
         bool null = lua_islightuserdata(L, -1);
         const char *wanted = field && !null ? wanted_by(field, lua_type(L, -1)) : NULL;
         if (wanted) {
-            cp_lua_misuse(L, "option '%s' of %s is a %s; it must be %s", field->name, what, luaL_typename(L, -1), wanted);
+            cp_lua_misuse(L, "option '%s' of %s is a %s; it must be %s", field->name, what, luaL_typename(L, -1),
+                          wanted);
             return;
         }
         lua_pop(L, 1);

@@ -1,5 +1,5 @@
-/* engine/lua/json.c -- Values between Lua and JSON: objects and arrays told apart by the descriptor, never guessed where
- * it matters. Knows descriptors and the stack; must not know planes, tasks or entities. */
+/* engine/lua/json.c -- Values between Lua and JSON: objects and arrays told apart by the descriptor, never guessed
+ * where it matters. Knows descriptors and the stack; must not know planes, tasks or entities. */
 #include "base/limits.h"
 #include "lua/lua.h"
 
@@ -302,7 +302,8 @@ static int json_encode(lua_State *L) {
     cp_autoerror cp_error err = {0};
     if (cp_lua_to_json(L, 1, NULL, &value, &err) < 0)
         return cp_lua_fail(L, &err);
-    cp_autofree char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS | (indent ? JSON_INDENT(indent) : JSON_COMPACT));
+    cp_autofree char *text =
+        json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS | (indent ? JSON_INDENT(indent) : JSON_COMPACT));
     lua_pushstring(L, text);
     return 1;
 }

@@ -28,13 +28,13 @@ int cp_lua_misuse(lua_State *L, const char *format, ...) __attribute__((format(p
 void cp_lua_check_keys(lua_State *L, int index, const char *what, const char *const *names, size_t count);
 
 /* Modules: each pushes its table. */
-int cp_lua_open_json(lua_State *L);   /* engine/lua/json.c: decode, encode, array */
-int cp_lua_open_error(lua_State *L);  /* engine/lua/error.c: the constructor of errors */
-int cp_lua_open_testing(lua_State *L); /* engine/lua/testing.c: test builds only */
+int cp_lua_open_json(lua_State *L);       /* engine/lua/json.c: decode, encode, array */
+int cp_lua_open_error(lua_State *L);      /* engine/lua/error.c: the constructor of errors */
+int cp_lua_open_testing(lua_State *L);    /* engine/lua/testing.c: test builds only */
 int cp_lua_open_operations(lua_State *L); /* engine/lua/operations.c: operations and descriptors as tables */
-int cp_lua_open_model(lua_State *L);  /* engine/lua/model.c: decide_workload, decide_instance, validate, slug ... */
-int cp_lua_open_plane(lua_State *L);  /* engine/lua/plane.c: open, tasks, calls, streams */
-int cp_lua_open_remote(lua_State *L); /* engine/lua/remote.c: an HTTP client call (unix socket or TCP) as a task */
+int cp_lua_open_model(lua_State *L);      /* engine/lua/model.c: decide_workload, decide_instance, validate, slug ... */
+int cp_lua_open_plane(lua_State *L);      /* engine/lua/plane.c: open, tasks, calls, streams */
+int cp_lua_open_remote(lua_State *L);     /* engine/lua/remote.c: an HTTP client call (unix socket or TCP) as a task */
 int luaopen_ctrlplane_core(lua_State *L); /* engine/lua/core.c: build/lua/ctrlplane/core.so */
 
 /* A simulated world with its loop, which outlives the planes that use it (crash specs): testing.sim.open, test builds.

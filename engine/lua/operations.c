@@ -1,5 +1,5 @@
-/* engine/lua/operations.c -- The table of operations and the descriptors behind it, as plain Lua tables: what the stubs,
- * the command line and the docs are generated from. Knows the tables; must not know planes. */
+/* engine/lua/operations.c -- The table of operations and the descriptors behind it, as plain Lua tables: what the
+ * stubs, the command line and the docs are generated from. Knows the tables; must not know planes. */
 #include "lua/lua.h"
 #include "model/model.h"
 #include "plane/plane.h"
@@ -8,9 +8,9 @@
 #include <string.h>
 
 static const char *const TYPES[] = {
-    [CP_STRING] = "string",   [CP_INT] = "integer",   [CP_DOUBLE] = "number", [CP_BOOL] = "boolean",
-    [CP_TIME] = "time",       [CP_DURATION] = "duration", [CP_ENUM] = "enum", [CP_SHARE] = "share",
-    [CP_STRINGS] = "strings", [CP_MAP] = "map",       [CP_OBJECT] = "object", [CP_POINTER] = "object",
+    [CP_STRING] = "string",   [CP_INT] = "integer",       [CP_DOUBLE] = "number", [CP_BOOL] = "boolean",
+    [CP_TIME] = "time",       [CP_DURATION] = "duration", [CP_ENUM] = "enum",     [CP_SHARE] = "share",
+    [CP_STRINGS] = "strings", [CP_MAP] = "map",           [CP_OBJECT] = "object", [CP_POINTER] = "object",
     [CP_LIST] = "list",       [CP_JSON] = "json",
 };
 

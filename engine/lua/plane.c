@@ -165,10 +165,10 @@ static void use_world(lua_State *L, cp_compose *options) {
 
 /* open { store =, provider =, ... } -> plane | nil, err */
 static int open_plane(lua_State *L) {
-    static const char *const KEYS[] = {"store",    "provider", "data_dir", "clock", "seed",
-                                       "scenario", "strategies",
+    static const char *const KEYS[] = {
+        "store", "provider", "data_dir", "clock", "seed", "scenario", "strategies",
 #ifdef CP_FAILPOINTS
-                                       "vfs",      "world",
+        "vfs",   "world",
 #endif
     };
     if (cp_lua_sched_of(L)->turning)
@@ -235,8 +235,9 @@ static int plane_spawn(lua_State *L) {
 static int plane_run(lua_State *L) {
     cp_lua_plane *plane = cp_lua_check_plane(L, 1);
     if (plane->sched->turning || plane->sched->current)
-        return cp_lua_misuse(L, "plane:run turns the loop, and it is being turned already; in a task call the function, or "
-                                "spawn it and wait: plane:spawn(fn):wait()");
+        return cp_lua_misuse(
+            L, "plane:run turns the loop, and it is being turned already; in a task call the function, or "
+               "spawn it and wait: plane:spawn(fn):wait()");
     if (lua_isnoneornil(L, 2)) {
         cp_lua_tasks_run(L, plane);
         return 0;
@@ -435,9 +436,15 @@ static void hide(lua_State *L, const char *what) { /* the metatable on top */
 }
 
 void cp_lua_open_planes(lua_State *L) {
-    static const luaL_Reg METHODS[] = {{"close", plane_close}, {"spawn", plane_spawn},     {"run", plane_run},
-                                       {"step", plane_step},   {"fd", plane_fd},           {"sleep", plane_sleep},
-                                       {"stats", plane_stats}, {"pending", plane_pending}, {"ping", cp_lua_ping},
+    static const luaL_Reg METHODS[] = {{"close", plane_close},
+                                       {"spawn", plane_spawn},
+                                       {"run", plane_run},
+                                       {"step", plane_step},
+                                       {"fd", plane_fd},
+                                       {"sleep", plane_sleep},
+                                       {"stats", plane_stats},
+                                       {"pending", plane_pending},
+                                       {"ping", cp_lua_ping},
                                        {"stop_server", cp_lua_stop_server},
                                        {NULL, NULL}};
     if (luaL_newmetatable(L, CP_LUA_PLANE)) {

@@ -29,16 +29,23 @@ struct cp_lua_sched {
 
 struct cp_lua_plane {
     cp_lua_sched *sched;
-    cp_loop *loop;          /* of the engine, or the remote's own */
-    cp_engine engine;       /* a plane of this process; engine.plane NULL: a remote */
-    cp_http *http;          /* a remote */
+    cp_loop *loop;    /* of the engine, or the remote's own */
+    cp_engine engine; /* a plane of this process; engine.plane NULL: a remote */
+    cp_http *http;    /* a remote */
     char *url, *socket;
-    cp_vec waits;           /* cp_lua_wait *, pending */
-    cp_vec streams;         /* cp_lua_stream *, open */
+    cp_vec waits;   /* cp_lua_wait *, pending */
+    cp_vec streams; /* cp_lua_stream *, open */
     bool open;
 };
 
-typedef enum { CP_TASK_READY, CP_TASK_WAITING, CP_TASK_RUNNING, CP_TASK_DONE, CP_TASK_FAILED, CP_TASK_CANCELLED } cp_task_state;
+typedef enum {
+    CP_TASK_READY,
+    CP_TASK_WAITING,
+    CP_TASK_RUNNING,
+    CP_TASK_DONE,
+    CP_TASK_FAILED,
+    CP_TASK_CANCELLED
+} cp_task_state;
 
 /* A userdata whose environment holds the thread. An ended one has its results on the coroutine, or error, traceback. */
 struct cp_lua_task {
@@ -48,9 +55,9 @@ struct cp_lua_task {
     cp_task_state state;
     uint64_t generation; /* raised with each wait: the completion of an earlier one is refused */
     cp_lua_wait *wait;
-    cp_vec joiners;      /* cp_lua_wait *: those who wait for its end */
-    bool seen;           /* somebody looked at how it ended */
-    bool ending;         /* its plane was closed: an error is no news */
+    cp_vec joiners; /* cp_lua_wait *: those who wait for its end */
+    bool seen;      /* somebody looked at how it ended */
+    bool ending;    /* its plane was closed: an error is no news */
 };
 
 /* One suspended call. Heap: it outlives raises; freed when delivered, refused, or cancelled with its plane. */
@@ -60,14 +67,14 @@ struct cp_lua_wait {
     cp_lua_task *task;   /* NULL: plain code turns the loops */
     uint64_t generation;
     bool done, failed;
-    json_t *result;      /* NULL: true */
+    json_t *result; /* NULL: true */
     cp_error err;
-    cp_timer *timer;     /* of `timeout` */
+    cp_timer *timer; /* of `timeout` */
     int64_t timeout;
-    char *what;          /* "workloads:scale": for messages */
-    void *work;          /* what cancel ends: a cp_call, a request, a stream, a task */
-    void (*cancel)(cp_lua_wait *wait);                /* ends the work behind it: no finish after this */
-    int (*push)(lua_State *L, cp_lua_wait *wait);     /* NULL: the result, or nil and the error */
+    char *what;                                   /* "workloads:scale": for messages */
+    void *work;                                   /* what cancel ends: a cp_call, a request, a stream, a task */
+    void (*cancel)(cp_lua_wait *wait);            /* ends the work behind it: no finish after this */
+    int (*push)(lua_State *L, cp_lua_wait *wait); /* NULL: the result, or nil and the error */
 };
 
 /* task.c. Functions that raise do so at the line of the caller. */
@@ -78,12 +85,12 @@ cp_lua_wait *cp_lua_wait_new(lua_State *L, cp_lua_plane *plane, const char *what
 void cp_lua_wait_timeout(cp_lua_wait *wait, int64_t ms); /* ms < 0: none. Fires `timeout` */
 /* From callbacks: takes result, copies err. The first finish counts. */
 void cp_lua_wait_finish(cp_lua_wait *wait, json_t *result, const cp_error *err);
-int cp_lua_wait_for(lua_State *L, cp_lua_wait *wait); /* return what it returns */
-void cp_lua_wait_free(cp_lua_wait *wait);             /* cancels first when pending */
+int cp_lua_wait_for(lua_State *L, cp_lua_wait *wait);            /* return what it returns */
+void cp_lua_wait_free(cp_lua_wait *wait);                        /* cancels first when pending */
 void cp_lua_task_resume(lua_State *L, cp_lua_task *task, int n); /* pops n values and hands them over */
 int cp_lua_stuck(lua_State *L, const char *what);                /* raises what run_until found */
-/* After another coroutine of this Lua state ran: LuaJIT remembers it as the one that runs until the next call or return.
- * A raise is neither, and would leave through the wrong one. */
+/* After another coroutine of this Lua state ran: LuaJIT remembers it as the one that runs until the next call or
+ * return. A raise is neither, and would leave through the wrong one. */
 void cp_lua_back(lua_State *L);
 bool cp_lua_is_open(const cp_lua_sched *sched, const cp_lua_plane *plane);
 /* The function and its n arguments are popped; pushes the task. */
@@ -95,13 +102,14 @@ void cp_lua_tasks_end(lua_State *L, cp_lua_plane *plane);
 /* Turns until done. focus (may be NULL): whose virtual time may jump first. False when nothing is left that could make
  * it true. */
 bool cp_lua_run_until(lua_State *L, cp_lua_plane *focus, bool (*done)(void *userdata), void *userdata);
-int cp_lua_run_ready(lua_State *L, cp_lua_sched *sched); /* resumes the tasks whose wait is over */
+int cp_lua_run_ready(lua_State *L, cp_lua_sched *sched);             /* resumes the tasks whose wait is over */
 int cp_lua_turn(lua_State *L, cp_lua_plane *plane, int64_t timeout); /* one turn; the number of things done */
 void cp_lua_advance(lua_State *L, cp_lua_plane *plane, int64_t ms);
 int cp_lua_run_task(lua_State *L);   /* run_task(fn, ...) -> what it returned | nil, err: a script, on no plane */
 void cp_lua_open_task(lua_State *L); /* the metatable of tasks */
 int cp_lua_suspension(lua_State *L); /* pushes what a suspension yields: for coroutine libraries that pass it through */
-int cp_lua_pass_suspensions(lua_State *L); /* from now on coroutines of a task may wait: their library passes it through */
+int cp_lua_pass_suspensions(
+    lua_State *L); /* from now on coroutines of a task may wait: their library passes it through */
 
 /* plane.c */
 #define CP_LUA_PLANE "ctrlplane.Plane"
@@ -110,7 +118,8 @@ int cp_lua_pass_suspensions(lua_State *L); /* from now on coroutines of a task m
 #define CP_LUA_STREAM "ctrlplane.Stream"
 cp_lua_plane *cp_lua_check_plane(lua_State *L, int index); /* raises when it is no plane, or closed */
 cp_lua_plane *cp_lua_plane_new(lua_State *L);              /* pushes a userdata that is not open yet */
-void cp_lua_plane_opened(cp_lua_plane *plane); /* loop, and engine or http, are set: the scheduler turns it from here on */
+void cp_lua_plane_opened(
+    cp_lua_plane *plane); /* loop, and engine or http, are set: the scheduler turns it from here on */
 void cp_lua_plane_close(lua_State *L, cp_lua_plane *plane);
 /* A duration option of the table at index. ret is left as it was when it is absent; raises for a wrong type. */
 int cp_lua_duration_option(lua_State *L, int index, const char *key, int64_t *ret, cp_error *err);
@@ -129,10 +138,10 @@ int cp_lua_list_namespaces(const char **names, int max); /* distinct; lent */
 /* stream.c */
 struct cp_lua_stream {
     cp_lua_plane *plane;
-    cp_stream *source;           /* here */
-    cp_http_request *request;    /* there */
-    cp_buf text;                 /* there: bytes of the event stream that are not an event yet */
-    cp_vec queue;                /* json_t * */
+    cp_stream *source;        /* here */
+    cp_http_request *request; /* there */
+    cp_buf text;              /* there: bytes of the event stream that are not an event yet */
+    cp_vec queue;             /* json_t * */
     cp_lua_wait *waiting;
     cp_timer *deadline;
     cp_error err;
@@ -152,4 +161,4 @@ int cp_lua_remote_stream(cp_lua_stream *stream, const cp_operation *op, const ch
                          cp_error *err);
 int cp_lua_ping(lua_State *L);        /* plane:ping() */
 int cp_lua_stop_server(lua_State *L); /* plane:stop_server() */
-int cp_lua_connect(lua_State *L); /* connect { socket = | url = } -> plane */
+int cp_lua_connect(lua_State *L);     /* connect { socket = | url = } -> plane */

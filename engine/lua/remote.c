@@ -42,7 +42,8 @@ static bool has_body(const cp_operation *op) {
     return strcmp(op->method, "GET") != 0 && strcmp(op->method, "DELETE") != 0;
 }
 
-static void write_url(const cp_lua_plane *plane, const cp_operation *op, const char *id, const json_t *args, cp_buf *out) {
+static void write_url(const cp_lua_plane *plane, const cp_operation *op, const char *id, const json_t *args,
+                      cp_buf *out) {
     cp_buf_printf(out, "%s/v1", plane->url);
     const char *at = strstr(op->path, "{id}");
     if (at) {
@@ -279,7 +280,8 @@ int cp_lua_connect(lua_State *L) {
     const char *socket = lua_tostring(L, 2), *url = lua_tostring(L, 3);
     cp_autoerror cp_error err = {0};
     if (!socket == !url) {
-        cp_fail(&err, CP_E_INVALID, "connect wants either a socket or a url; %s", socket ? "both are given" : "none is given");
+        cp_fail(&err, CP_E_INVALID, "connect wants either a socket or a url; %s",
+                socket ? "both are given" : "none is given");
         return cp_lua_fail(L, &err);
     }
     if (url && strncmp(url, "http://", 7) != 0) {

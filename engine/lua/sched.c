@@ -1,5 +1,5 @@
-/* engine/lua/sched.c -- The scheduler of a Lua state: waits that callbacks finish, and the rounds that turn the loops and
- * resume tasks in between. Knows loops and coroutines; must not know operations. */
+/* engine/lua/sched.c -- The scheduler of a Lua state: waits that callbacks finish, and the rounds that turn the loops
+ * and resume tasks in between. Knows loops and coroutines; must not know operations. */
 #include "lua/plane.h"
 
 #include <inttypes.h>
@@ -60,17 +60,21 @@ int cp_lua_pass_suspensions(lua_State *L) {
 void cp_lua_check_wait(lua_State *L, const char *what) {
     cp_lua_sched *sched = cp_lua_sched_of(L);
     if (sched->turning) {
-        cp_lua_misuse(L, "%s cannot wait inside a callback of the engine; do it in a task: plane:spawn(function() ... end)",
-                      what);
+        cp_lua_misuse(
+            L, "%s cannot wait inside a callback of the engine; do it in a task: plane:spawn(function() ... end)",
+            what);
         return;
     }
     if (!sched->current)
         return;
     if (sched->current->co != L && !sched->passing)
-        cp_lua_misuse(L, "%s cannot wait inside a coroutine of the task's own; call it from the task itself, or give the "
-                         "coroutine a task of its own: plane:spawn(function() ... end)", what);
+        cp_lua_misuse(L,
+                      "%s cannot wait inside a coroutine of the task's own; call it from the task itself, or give the "
+                      "coroutine a task of its own: plane:spawn(function() ... end)",
+                      what);
     if (!lua_isyieldable(L))
-        cp_lua_misuse(L, "%s cannot wait below a C function such as table.sort or string.gsub; call it outside of it", what);
+        cp_lua_misuse(L, "%s cannot wait below a C function such as table.sort or string.gsub; call it outside of it",
+                      what);
 }
 
 cp_lua_wait *cp_lua_wait_new(lua_State *L, cp_lua_plane *plane, const char *what) {
@@ -248,7 +252,8 @@ enum { STUCK = -1 };
 /* One round when nobody else drives: what is ready, what is due; when there is neither, time passes. */
 static int round_once(lua_State *L, cp_lua_sched *sched, cp_lua_plane *focus) {
     cp_lua_plane *only = sched->planes.count == 1 ? sched->planes.items[0] : NULL;
-    if (only && !cp_loop_is_virtual(only->loop)) { /* the usual case, without a look at the loop that waits for nothing */
+    if (only &&
+        !cp_loop_is_virtual(only->loop)) { /* the usual case, without a look at the loop that waits for nothing */
         int n = cp_lua_run_ready(L, sched);
         if (n || sched->ready.count || sched->planes.count != 1)
             return 1;
@@ -256,7 +261,8 @@ static int round_once(lua_State *L, cp_lua_sched *sched, cp_lua_plane *focus) {
     }
     if (turn_all(L, sched))
         return 1;
-    /* Virtual time passes where somebody waits: in each such plane up to its next timer, so that none starves another. */
+    /* Virtual time passes where somebody waits: in each such plane up to its next timer, so that none starves another.
+     */
     bool real = false, jumped = false;
     for (size_t i = 0; i < sched->planes.count; i++) {
         cp_lua_plane *plane = sched->planes.items[i];

@@ -1,5 +1,5 @@
-/* engine/lua/stream.c -- Streams as iterators: for event in plane.events:stream(opts) do ... end. Events queue here until
- * Lua asks for them; the source is paused while too many wait. Must not know what the events are. */
+/* engine/lua/stream.c -- Streams as iterators: for event in plane.events:stream(opts) do ... end. Events queue here
+ * until Lua asks for them; the source is paused while too many wait. Must not know what the events are. */
 #include "base/limits.h"
 #include "lua/plane.h"
 

@@ -24,7 +24,8 @@ static void on_event(void *userdata, const char *json, const cp_error *err) {
 
 static int story(ctrlplane *plane, cp_error *err) {
     ctrlplane_events *events = NULL;
-    if (ctrlplane_stream(plane, "events.stream", NULL, "{\"types\": [\"workload.*\"]}", on_event, NULL, &events, err) < 0)
+    if (ctrlplane_stream(plane, "events.stream", NULL, "{\"types\": [\"workload.*\"]}", on_event, NULL, &events, err) <
+        0)
         return fail("events.stream", err);
 
     /* Waiting: the loop is turned until the answer is there. */

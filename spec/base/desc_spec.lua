@@ -71,7 +71,7 @@ describe("a descriptor", function()
     refused([[{"text":"t","map":{"a":8080}}]], "map.a", "map.a is the number 8080; it must be text", "put it in quotes")
     refused([[{"text":"t","object":null}]], "object", "object is null; it must be an object %(part%)", nil)
     refused([[{"text":"t","parts":{}}]], "parts", "it must be a list of part objects", nil)
-    refused([[["text"] ]], "whole", "whole is an array", nil)
+    refused([[["text"] ]], nil, "whole is an array; it must be an object", nil)
     refused([[{"text":"t","word":"canry"}]], "word", "it must be blue_green, rolling or canary", "did you mean 'canary'?")
     refused([[{"text":"t","word":"blue-green"}]], "word", "text 'blue%-green'", "did you mean 'blue_green'?")
     refused([[{"text":"t","at":"yesterday"}]], "at", "at: 'yesterday' is not a time", "write it like 2026-01-31T12:00:00.123Z")
@@ -134,7 +134,7 @@ describe("JSON text", function()
       ['"\255"'] = "not JSON",
       ['"\237\160\128"'] = "not JSON", -- a surrogate in UTF-8
       ['"a\0b"'] = "not JSON",
-      ['"\\u0000"'] = "not JSON",
+      ['"\\u0000"'] = "NUL",
       ["[1e999]"] = "not JSON",
       ["[99999999999999999999]"] = "not JSON",
       ["NaN"] = "not JSON",

@@ -459,8 +459,10 @@ static int check_required(const cp_desc *desc, const void *object, uint64_t give
 static int struct_parse(const cp_desc *desc, const json_t *input, void *object, const char *path, bool stored,
                         cp_error *err) {
     if (!json_is_object(input)) {
+        if (!*path)
+            return cp_fail(err, CP_E_INVALID, "%s is %s; it must be an object", desc->name, type_name(input));
         cp_autofree char *wanted = cp_printf("an object (%s)", desc->name);
-        return wrong_type(input, *path ? path : desc->name, wanted, NULL, err);
+        return wrong_type(input, path, wanted, NULL, err);
     }
     assert(desc->count <= 64);
     uint64_t given = 0;

@@ -40,6 +40,9 @@ static void set_message(cp_error *err, const char *format, va_list args) {
     char *message = NULL;
     if (vasprintf(&message, format, args) < 0)
         abort();
+    for (char *c = message; *c; c++) /* one line, whatever name or text of a user is in it */
+        if ((unsigned char)*c < ' ' || *c == 127)
+            *c = ' ';
     err->message = message;
 }
 

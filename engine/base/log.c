@@ -7,7 +7,7 @@
 #include <sys/time.h>
 #include <time.h>
 
-static const char *const LEVELS[] = {"debug", "info", "warn", "error"};
+static const char *const LEVELS[] = {"debug", "info", "warn", "error", "none"};
 static int current = -1;
 
 static int threshold(void) {

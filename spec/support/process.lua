@@ -128,9 +128,9 @@ end
 
 --- Turns the loop until `condition` returns something true, which is returned.
 function World:wait(what, condition, ms)
-  local deadline, value = ms or 10000, nil
+  local deadline = ms or 10000
   for _ = 1, math.ceil(deadline / 20) do
-    value = condition()
+    local value = condition()
     if value then return value end
     self.provider:turn(20)
   end

@@ -126,6 +126,17 @@ static void add_instances(json_t *rows, cp_rollout *r) {
     int shown = 0;
     for (size_t i = 0; i < r->wl->instances.count && shown < 10; i++) {
         const cp_inst *inst = r->wl->instances.items[i];
+        if (inst->row.ready && !inst->available && cp_streq(inst->row.release_id, release)) {
+            double had = (double)(cp_rollout_now(r) - inst->row.ready_at) / 1000,
+                   needed = (double)r->dep->min_ready / 1000;
+            cp_autofree char *text = cp_printf("%s is ready for %.1f s; it is available after %.10g s (min_ready)",
+                                               inst->row.name, had, needed);
+            json_t *row =
+                json_pack("{s:s, s:f, s:f, s:s, s:s, s:s}", "guard", "min_ready", "value", had, "needed", needed,
+                          "message", text, "instance_id", inst->row.id, "release_id", inst->row.release_id);
+            add(rows, r, row, 0);
+            shown++;
+        }
         if (inst->row.ready || cp_is_empty(inst->row.message) || !cp_streq(inst->row.release_id, release))
             continue;
         cp_autofree char *text = cp_printf("%s: %s", inst->row.name, inst->row.message);

@@ -99,7 +99,7 @@ end
 
 local function query(name, self, values)
   if self ~= rollout then raise("invalid", format("write rollout:%s(...), with a colon", name)) end
-  return finish_command(raw.query(name, values))
+  return finish_command(raw.query(name, values or {}))
 end
 
 function commands:replicas() return query("replicas", self) end

@@ -9,8 +9,10 @@ describe("a strategy's script", function()
   before_each(function() plane, clock, world = lab.open { seed = 23 } end)
   after_each(function() lab.close(plane) end)
 
+  local names = 0
   local function ends(body, options, replicas)
-    local web = lab.workload(plane, { replicas = replicas or 4 })
+    names = names + 1
+    local web = lab.workload(plane, { name = "web" .. names, replicas = replicas or 4 })
     local deployment = assert(rollouts.deploy(plane, web, body, options))
     return rollouts.settle(plane, deployment), web, deployment
   end
@@ -33,7 +35,7 @@ describe("a strategy's script", function()
       rollout:log(s.new.available .. " " .. s.old.ready .. " " .. s.failures .. " " .. rollout:replicas())
       rollout:log(#rollout:instances "new" .. " " .. #rollout:instances())]], { head = "params = { n = { type = 'int', default = 7 } }," })
     assert.equal("succeeded", ended.state)
-    assert.same({ "web 4 2 1", "nil 25% rollback 7", "2 2 4", "2 2 0 4", "2 4" }, logs())
+    assert.same({ "web" .. names .. " 4 2 1", "nil 25% rollback 7", "2 2 4", "2 2 0 4", "2 4" }, logs())
   end)
 
   it("shows phase and percent", function()
@@ -98,9 +100,9 @@ describe("a strategy's script", function()
       ["local x = nil\nreturn x.y.z"] = { "script_error", "mine.lua:3" },
       ["rollout:lanch '100%'"] = { "invalid", "mine.lua:2", "did you mean 'launch'?" },
       ["rollout:launch('50%', { timout = '5m' })"] = { "invalid", "mine.lua:2", "did you mean 'timeout'?" },
-      ["rollout:launch 'half'"] = { "invalid", "mine.lua:2" },
+      ["rollout:launch 'half'"] = { "invalid", "mine.lua:2", 'write a count like 3 or a percentage like "25%"' },
       ["rollout:launch()"] = { "invalid", "mine.lua:2" },
-      ["rollout:bake(-1)"] = { "invalid", "mine.lua:2" },
+      ["rollout:bake(-1)"] = { "invalid", "mine.lua:2", 'write it like "250ms", "30s" or a number of seconds' },
       ["rollout:sleep '1m'\nrollout:progress(200)"] = { "invalid", "mine.lua:3" },
       ["rollout:shift(50)"] = { "unsupported", "mine.lua:2" },
       ["rollout:instances 'newer'"] = { "invalid", "mine.lua:2" },

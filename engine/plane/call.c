@@ -305,7 +305,7 @@ void cp_plane_call(cp_plane *plane, const cp_operation *op, const char *id, cons
     *call = (cp_call){.plane = plane, .op = op, .reply = reply, .userdata = userdata, .index = plane->calls.count};
     call->own_id = cp_strdup(id);
     call->own_tenant = cp_strdup(claims && claims->tenant_id ? claims->tenant_id : plane->tenant_id);
-    call->own_subject = cp_strdup(claims && claims->subject ? claims->subject : "");
+    call->own_subject = cp_strdup(claims && !cp_is_empty(claims->subject) ? claims->subject : "local");
     call->own_match = cp_strdup(claims ? claims->if_match : NULL);
     call->id = call->own_id;
     call->tenant_id = call->own_tenant;

@@ -105,9 +105,10 @@ static void looked(void *userdata, const cp_observation *seen, const cp_error *e
     uint64_t operated = l->operated;
     cp_vec_drop(&plane->reconciler->looks, l);
     free(l);
+    if (inst)
+        inst->looking = NULL;
     if (!inst || cp_plane_stopped(plane))
         return;
-    inst->looking = NULL;
     if (inst->look_again) {
         inst->look_again = false;
         cp_observe_look(plane, inst);

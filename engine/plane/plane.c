@@ -278,7 +278,8 @@ static void on_recover(void *userdata) {
         plane->broken = true;
         plane->recover_delay = longer(plane->recover_delay);
         cp_timer_start(plane->recover_timer, plane->recover_delay);
-        cp_log(CP_LOG_WARN, "the store cannot be trusted yet, trying again in %" PRId64 " ms: %s", plane->recover_delay,
+        bool news = plane->recover_delay == longer(RECOVER_FIRST); /* once: it can take hours */
+        cp_log(news ? CP_LOG_WARN : CP_LOG_DEBUG, "the store cannot be trusted yet; it is tried again and again: %s",
                err.message);
         return;
     }

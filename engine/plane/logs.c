@@ -109,12 +109,12 @@ static void on_line(void *userdata, const cp_log_line *of, const cp_error *err) 
     source *s = userdata;
     (void)err; /* one replica's log that cannot be read ends; the others go on */
     soon(s->owner);
+    if (s->full)
+        return; /* what follows, its end too, is read again */
     if (!of) {
         s->ended = true;
         return;
     }
-    if (s->full)
-        return;
     if (queued(s) >= AHEAD) {
         s->full = true;
         return;

@@ -1,5 +1,6 @@
 -- The engine is killed at every commit, effect and record of a rolling deploy, once at each, and must end where the run
 -- without a crash ends. In the simulator: the real engine, store and strategy, a simulated runtime, the virtual clock.
+-- ctest: timeout=300
 local core = require "ctrlplane.core"
 local house = require "spec.support.house"
 local lab = require "spec.support.lab"

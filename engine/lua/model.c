@@ -13,19 +13,11 @@
 typedef struct services_args {
     cp_list services, changes;
     int kind;
-    int64_t replicas;
-    cp_share surge;
 } services_args;
 static const cp_field services_fields[] = {
-    {.name = "services",
-     .type = CP_LIST,
-     .offset = offsetof(services_args, services),
-     .flags = CP_REQUIRED,
-     .desc = &cp_service_desc},
+    {.name = "services", .type = CP_LIST, .offset = offsetof(services_args, services), .desc = &cp_service_desc},
     {.name = "changes", .type = CP_LIST, .offset = offsetof(services_args, changes), .desc = &cp_service_deploy_desc},
     {.name = "kind", .type = CP_ENUM, .offset = offsetof(services_args, kind), .values = cp_kinds},
-    {.name = "replicas", .type = CP_INT, .offset = offsetof(services_args, replicas)},
-    {.name = "surge", .type = CP_SHARE, .offset = offsetof(services_args, surge)},
 };
 static const cp_desc services_desc = {.name = "options",
                                       .size = sizeof(services_args),
@@ -188,16 +180,13 @@ static int progress(lua_State *L) {
 
 /* ---- services ---- */
 
-/* validate(services, { kind?, replicas?, surge? }) -> true | nil, err */
+/* validate(services, { kind? }) -> true | nil, err */
 static int validate(lua_State *L) {
     cp_autoerror cp_error err = {0};
     CP_CLEANUP(clear_services) services_args args = {0};
     with_first(L, "services");
     int r = read(L, 3, &services_desc, &args, &err);
     r = r < 0 ? r : cp_services_check(&args.services, args.kind, "services", &err);
-    if (r >= 0 && args.replicas > 0)
-        r = cp_services_check_hosts(&args.services, args.replicas, cp_share_resolve(args.surge, args.replicas, true),
-                                    &err);
     if (r < 0)
         return cp_lua_fail(L, &err);
     lua_pushboolean(L, true);
@@ -252,6 +241,17 @@ static int order(lua_State *L) {
     const cp_service *main = cp_services_main(&args.services);
     lua_pushstring(L, main ? main->name : NULL);
     return 2;
+}
+
+/* fixed_port(services) -> does a port have a fixed host port, so that one host can have one instance only? */
+static int fixed_port(lua_State *L) {
+    cp_autoerror cp_error err = {0};
+    CP_CLEANUP(clear_services) services_args args = {0};
+    with_first(L, "services");
+    if (read(L, 3, &services_desc, &args, &err) < 0)
+        return cp_lua_fail(L, &err);
+    lua_pushboolean(L, cp_services_fixed_port(&args.services));
+    return 1;
 }
 
 /* ---- words ---- */
@@ -338,6 +338,7 @@ int cp_lua_open_model(lua_State *L) {
         {"apply", apply},
         {"hash", hash},
         {"order", order},
+        {"fixed_port", fixed_port},
         {"slug", slug},
         {"expand", expand},
         {"transition", transition},

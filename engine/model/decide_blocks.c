@@ -4,24 +4,17 @@
 #include "model/decide_parts.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 
-__attribute__((format(printf, 7, 8))) static void block(cp_world *world, const char *guard, int64_t value,
-                                                        int64_t needed, const char *instance_id, const char *release_id,
-                                                        const char *format, ...) {
+/* Takes message. */
+static void block(cp_world *world, const char *guard, int64_t value, int64_t needed, const char *instance_id,
+                  const char *release_id, char *message) {
     cp_block *row = cp_list_add(&world->output->blocks, &cp_block_desc);
     row->guard = cp_strdup(guard);
     row->value = (double)value;
     row->needed = (double)needed;
     row->instance_id = cp_strdup(instance_id);
     row->release_id = cp_strdup(release_id);
-    va_list args;
-    va_start(args, format);
-    if (vasprintf(&row->message, format, args) < 0)
-        abort();
-    va_end(args);
+    row->message = message;
 }
 
 /* The kept instance of a side with the lowest index that fails the test, or NULL. */
@@ -56,21 +49,22 @@ static void report_guards(cp_world *world) {
         available += world->sides[i].available;
     if (world->unseen)
         block(world, "unseen", world->unseen_count, 0, world->unseen->id, NULL,
-              "%" PRId64 " instances have not been looked at yet; until then none is stopped", world->unseen_count);
+              cp_printf("%" PRId64 " instances have not been looked at yet; until then none is stopped",
+                        world->unseen_count));
     bool old = false;
     int64_t over = surplus(world, &old);
     bool unhealthy = old && world->unhealthy && !world->input->returning && !world->input->holding;
     if (over && !world->unseen && (!unhealthy || world->budget <= 0))
         block(world, "unavailable", available, world->floor + 1, NULL, NULL,
-              "%" PRId64 " instances are to go; %" PRId64 " are available and %" PRId64 " must stay so", over,
-              available, world->floor);
+              cp_printf("%" PRId64 " instances are to go; %" PRId64 " are available and %" PRId64 " must stay so", over,
+                        available, world->floor));
     if (over && unhealthy)
         block(world, "unhealthy", 1, 0, world->unhealthy->id, world->unhealthy->release_id,
-              "a new instance is failing; no old one is stopped beside it");
+              cp_strdup("a new instance is failing; no old one is stopped beside it"));
     if (world->no_room)
         block(world, "ceiling", world->live, world->ceiling - 1, NULL, NULL,
-              "%" PRId64 " instances are to be made; %" PRId64 " are live and the ceiling is %" PRId64, world->no_room,
-              world->live, world->ceiling);
+              cp_printf("%" PRId64 " instances are to be made; %" PRId64 " are live and the ceiling is %" PRId64,
+                        world->no_room, world->live, world->ceiling));
 }
 
 static void report_waits(cp_world *world) {
@@ -81,15 +75,16 @@ static void report_waits(cp_world *world) {
         bool ready = side->ready >= side->goal;
         const cp_decide_replica *row = lowest(world, i, ready);
         block(world, ready ? "min_ready" : "ready", ready ? side->available : side->ready, side->goal,
-              row ? row->id : NULL, side->release_id, "%" PRId64 " of %" PRId64 " instances are %s",
-              ready ? side->available : side->ready, side->goal, ready ? "available" : "ready");
+              row ? row->id : NULL, side->release_id,
+              cp_printf("%" PRId64 " of %" PRId64 " instances are %s", ready ? side->available : side->ready,
+                        side->goal, ready ? "available" : "ready"));
     }
     int64_t gone = world->stopped;
     for (size_t i = 0; i < world->side_count; i++)
         gone += world->n ? world->sides[i].going : world->sides[i].live;
     if (gone)
-        block(world, "stopping", gone, 0, world->first_gone ? world->first_gone->id : NULL, NULL,
-              "%" PRId64 " instances are on their way out", gone);
+        block(world, "stopping", gone, 0, world->first_gone->id, NULL,
+              cp_printf("%" PRId64 " instances are on their way out", gone));
 }
 
 /* Kept instances that a restart has not reached. */
@@ -108,7 +103,7 @@ static int64_t report_restart(cp_world *world) {
     }
     if (left)
         block(world, "restart", done, done + left, first->id, NULL,
-              "%" PRId64 " of %" PRId64 " instances are restarted", done, done + left);
+              cp_printf("%" PRId64 " of %" PRId64 " instances are restarted", done, done + left));
     return left;
 }
 

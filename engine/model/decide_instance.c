@@ -75,7 +75,7 @@ static void run(const cp_instance_input *input, cp_instance_decision *decision) 
             say(decision, CP_OP_NONE, state == CP_INSTANCE_PROVISIONING ? CP_INSTANCE_STARTING : CP_INSTANCE_RUNNING,
                 why(input, "it ended"));
         return;
-    case CP_SEEN_FAILED:
+    default: /* failed */
         if (state == CP_INSTANCE_STOPPED)
             say(decision, CP_OP_NONE, CP_INSTANCE_STARTING, input->message);
         else

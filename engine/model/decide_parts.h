@@ -43,6 +43,7 @@ void cp_decide_goals(cp_world *world);
 void cp_decide_order(const cp_world *world, size_t *order);
 /* decide_workload.c */
 void cp_decide_create(cp_world *world, size_t side, int64_t index);
+/* While there is budget: may this one go? */
 bool cp_decide_may_stop(const cp_world *world, const cp_member *member);
 void cp_decide_stop(cp_world *world, cp_member *member, int act, const char *release_id, const char *reason);
 /* The highest index first, of equal ones the younger: an order without ties. */

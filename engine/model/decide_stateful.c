@@ -36,8 +36,8 @@ static void fill(cp_world *world, const size_t *order) {
     enum { FREE, KEPT, LEAVING };
     for (size_t i = 0; i < world->member_count; i++) {
         const cp_member *member = &world->members[i];
-        int64_t at = member->row->replica_index;
-        if (at >= 0 && at < world->n)
+        uint64_t at = (uint64_t)member->row->replica_index;
+        if (at < (uint64_t)world->n)
             used[at] = member->kept || used[at] == KEPT ? KEPT : LEAVING;
     }
     for (int64_t at = 0; at < world->n && missing > 0; at++) {
@@ -88,7 +88,6 @@ static void cut(cp_world *world, cp_member **members, size_t count) {
 
 /* Surplus of one release is updated to the release that lacks; what nobody lacks is let go. */
 static void exchange(cp_world *world, cp_member **members, size_t count, const size_t *order) {
-    int64_t excess = total_inside(world) - total_goal(world);
     qsort(members, count, sizeof *members, by_worth);
     for (size_t i = 0; i < count && world->budget > 0; i++) {
         const cp_side *side = &world->sides[members[i]->side];
@@ -102,8 +101,7 @@ static void exchange(cp_world *world, cp_member **members, size_t count, const s
             world->sides[target].inside++;
             world->sides[target].live++;
             world->sides[members[i]->side].live--;
-        } else if (excess > 0) {
-            excess--;
+        } else {
             cp_decide_stop(world, members[i], CP_ACT_DESTROY, NULL, "replaced");
         }
     }

@@ -89,7 +89,7 @@ void cp_decide_create(cp_world *world, size_t side, int64_t index) {
 }
 
 bool cp_decide_may_stop(const cp_world *world, const cp_member *member) {
-    if (world->budget <= 0 || (member->available && world->available_budget <= 0))
+    if (member->available && world->available_budget <= 0)
         return false;
     bool replacing = !world->input->returning && !world->input->holding;
     return !(replacing && world->unhealthy && world->sides[member->side].role == CP_SET_OLD);
@@ -116,6 +116,7 @@ void cp_decide_stop(cp_world *world, cp_member *member, int act, const char *rel
 static void destroy_all(cp_world *world) {
     for (size_t i = 0; i < world->member_count; i++) {
         const cp_decide_replica *row = world->members[i].row;
+        world->first_gone = world->members[0].row;
         if (row->desired != CP_DESIRED_DESTROYED)
             add_action(world, CP_ACT_DESTROY, row->id, NULL, row->replica_index,
                        world->input->stopped ? "stopped" : "scale_down");
@@ -144,9 +145,9 @@ static void grow(cp_world *world, size_t index) {
     cp_autofree char *used = cp_alloc0((size_t)side->goal);
     for (size_t i = 0; i < world->member_count; i++) {
         const cp_member *member = &world->members[i];
-        int64_t at = member->row->replica_index;
-        if (member->side == index && at >= 0 && at < side->goal)
-            used[at] = member->kept ? KEPT : used[at] == KEPT ? KEPT : LEAVING;
+        uint64_t at = (uint64_t)member->row->replica_index;
+        if (member->side == index && at < (uint64_t)side->goal)
+            used[at] = member->kept || used[at] == KEPT ? KEPT : LEAVING;
     }
     for (int64_t at = 0; at < side->goal && missing > 0; at++) {
         if (used[at] == KEPT)
@@ -198,11 +199,9 @@ static int by_worth(const void *x, const void *y) {
 static void shrink(cp_world *world) {
     cp_autofree cp_member **victims = cp_alloc0((world->member_count + 1) * sizeof *victims);
     size_t count = 0;
-    int64_t wanted = 0, growing = 0;
-    for (size_t i = 0; i < world->side_count; i++) {
+    int64_t wanted = 0;
+    for (size_t i = 0; i < world->side_count; i++)
         wanted += world->sides[i].goal;
-        growing += world->sides[i].kept < world->sides[i].goal;
-    }
     for (size_t i = 0; i < world->member_count; i++) {
         const cp_side *side = &world->sides[world->members[i].side];
         if (world->members[i].kept && side->kept > side->goal)
@@ -214,7 +213,7 @@ static void shrink(cp_world *world) {
     qsort(victims, count, sizeof *victims, by_worth);
     for (size_t i = 0; i < count && world->budget > 0; i++) {
         const cp_side *side = &world->sides[victims[i]->side];
-        bool alone = side->goal == wanted && !growing; /* no other release has or gets anything */
+        bool alone = side->goal == wanted; /* no other release is to have anything */
         if (side->kept > side->goal && cp_decide_may_stop(world, victims[i]))
             cp_decide_stop(world, victims[i], CP_ACT_DESTROY, NULL, alone ? "scale_down" : "replaced");
     }
@@ -273,8 +272,7 @@ static void decide(cp_world *world) {
 }
 
 void cp_decide_workload(const cp_decide_input *input, cp_decide_output *output) {
-    cp_world world = {
-        .input = input, .output = output, .n = input->stopped || input->replicas < 0 ? 0 : input->replicas};
+    cp_world world = {.input = input, .output = output, .n = input->stopped ? 0 : input->replicas};
     cp_guards_resolve(input->kind, world.n, input->surge, input->unavailable, &output->surge, &output->unavailable);
     world.ceiling = output->ceiling = world.n + output->surge;
     world.floor = output->floor = world.n - least(output->unavailable, world.n);

@@ -42,6 +42,6 @@ int cp_expand(const char *text, cp_lookup *lookup, void *userdata, char **ret, c
         }
     }
     cp_buf_puts(&out, text);
-    *ret = cp_strdup(out.data ? out.data : "");
+    *ret = cp_take(out.data);
     return 0;
 }

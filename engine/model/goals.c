@@ -112,7 +112,7 @@ static cp_share share_of(const cp_world *world, size_t index) {
         return side->set->goal;
     for (size_t i = 0; i < world->side_count; i++) {
         const cp_side *other = &world->sides[i];
-        if (other->role == CP_SET_NEW && other->set && other->set->goal.percent && !other->set->round_up)
+        if (other->role == CP_SET_NEW && other->set->goal.percent && !other->set->round_up)
             return (cp_share){.set = true, .percent = true, .value = 100 - other->set->goal.value};
     }
     return side->set->goal; /* not set: the rest */

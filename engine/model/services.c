@@ -37,12 +37,11 @@ const cp_port *cp_services_port(const cp_list *services, const cp_service *own, 
                                 const cp_service **owner) {
     for (size_t i = 0; i <= services->count; i++) { /* own first, then every service in order */
         const cp_service *service = i ? at(services, i - 1) : own;
-        for (size_t p = 0; service && p < service->ports.count; p++) {
+        for (size_t p = 0; p < service->ports.count; p++) {
             const cp_port *port = CP_LIST_AT(&service->ports, cp_port, p);
             if (strcmp(port->name, name) != 0)
                 continue;
-            if (owner)
-                *owner = service;
+            *owner = service;
             return port;
         }
     }

@@ -3,8 +3,8 @@
 #include "model/model.h"
 
 /* `invalid` at field; the message is the field and the text behind it. */
-int cp_refuse(cp_error *err, const char *field, const char *hint, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+#define cp_refuse(err, field, hint, format, ...)                                                                       \
+    cp_fail_at(err, CP_E_INVALID, field, hint, "%s " format, field, ##__VA_ARGS__)
 bool cp_is_dns_label(const char *text);
 /* The rules of one service by itself; path: "services[1]". */
 int cp_service_check(const cp_service *service, const char *path, cp_error *err);

@@ -155,7 +155,8 @@ static const char *lookup(void *userdata, const char *name) {
     for (size_t i = 0; i < CP_COUNT(FIXED); i++)
         if (strcmp(name, FIXED[i]) == 0)
             return "";
-    if (strncmp(name, "port.", 5) == 0 && cp_services_port(check->services, check->own, name + 5, NULL))
+    const cp_service *owner;
+    if (strncmp(name, "port.", 5) == 0 && cp_services_port(check->services, check->own, name + 5, &owner))
         return "";
     check->unknown = cp_strdup(name);
     return NULL;
@@ -207,7 +208,7 @@ static int check_references(const cp_list *services, size_t index, const char *p
 }
 
 int cp_services_check(const cp_list *services, int kind, const char *path, cp_error *err) {
-    (void)kind; /* both kinds take the same services; host ports depend on the count: cp_services_check_hosts */
+    (void)kind; /* both kinds take the same services */
     if (services->count < 1 || services->count > CP_MAX_SERVICES)
         return cp_refuse(err, path, NULL, "has %zu services; it must have 1..%d", services->count, CP_MAX_SERVICES);
     int r = 0;
@@ -222,21 +223,4 @@ int cp_services_check(const cp_list *services, int kind, const char *path, cp_er
     for (size_t i = 0; i < services->count && r == 0; i++)
         r = check_references(services, i, path, err);
     return r;
-}
-
-int cp_services_check_hosts(const cp_list *services, int64_t replicas, int64_t surge, cp_error *err) {
-    if (replicas + surge <= 1)
-        return 0;
-    for (size_t s = 0; s < services->count; s++)
-        for (size_t p = 0; p < at(services, s)->ports.count; p++) {
-            const cp_port *port = CP_LIST_AT(&at(services, s)->ports, cp_port, p);
-            if (!port->host)
-                continue;
-            cp_autofree char *field = cp_printf("services[%zu].ports[%zu].host", s, p);
-            return cp_refuse(err, field, "leave host out: each instance gets a free port",
-                             "is fixed to %" PRId64 ", which one instance can have; replicas %" PRId64
-                             " + surge %" PRId64 " need more",
-                             port->host, replicas, surge);
-        }
-    return 0;
 }

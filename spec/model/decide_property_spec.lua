@@ -211,7 +211,8 @@ describe("decide_workload", function()
         world:tick()
       end
       world.faults, world.stopped = false, false
-      local output, pass = nil, 60
+      local output
+      local pass = 60
       repeat
         pass = pass + 1
         output = world:decide()

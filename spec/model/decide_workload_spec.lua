@@ -419,9 +419,47 @@ describe("a deployment", function()
   end)
 
   it("does not wait for a twin on the way out when the index is held anyway", function()
-    local output = steady(2, { some("new", 2, { desired = "destroyed" }), some("new", 2) })
-    assert.equal(0, #output.actions)
-    assert.is_false(output.reached)
+    for _, order in ipairs { { 1, 2 }, { 2, 1 } } do
+      local twins = { some("new", 1, { state = "destroying" }), some("new", 1) }
+      local output = steady(2, { twins[order[1]], twins[order[2]] })
+      assert.same({ 1 }, world.indices(output, "create"))
+      assert.is_false(output.reached)
+    end
+  end)
+
+  it("lets what gave up go once", function()
+    local output = steady(1, { some("new", 1, { state = "failed", desired = "destroyed", ready = false,
+      available = false }) })
+    assert.same({}, output.actions)
+  end)
+
+  it("lets a ready one that keeps crashing go like any other", function()
+    local output = steady(1, { some("new", 1), some("new", 1, { from = 1, failing = true }) })
+    assert.same({ 1 }, world.indices(output, "destroy"))
+    assert.equal(1, output.sets[1].healthy)
+  end)
+
+  it("waits with the healthy when a new one fails, but not on the way back nor when held", function()
+    local function blocks(more)
+      local input = {
+        replicas = 4,
+        unavailable = 1,
+        sets = { set("old", 0, { held = 1 }), set("new", "100%", { held = 3 }) },
+        instances = { some("old", 4), some("new", 1, { ready = false, available = false, failing = true }) },
+      }
+      for key, value in pairs(more) do input[key] = value end
+      local output = decide(input)
+      return acts(output, "destroy", "old"), block(output, "unhealthy") and "unhealthy", block(output, "unavailable")
+        and "unavailable"
+    end
+    assert.same({ 0, "unhealthy" }, { blocks {} })
+    assert.same({ 1, nil, "unavailable" }, { blocks { returning = true } })
+    assert.same({ 1, nil, "unavailable" }, { blocks { holding = true, held_replicas = 4 } })
+    local order = decide { replicas = 2, returning = true, surge = 2, sets = { set("old", "100%"), set("new", "50%") } }
+    assert.same({ "old", "old", "new" }, { order.actions[1].release_id, order.actions[2].release_id,
+      order.actions[3].release_id })
+    local reversed = decide { replicas = 2, returning = true, surge = 2, sets = { set("new", 1), set("old", "100%") } }
+    assert.equal("old", reversed.actions[1].release_id)
   end)
 
   it("scales down not-ready ones first, then the highest indices", function()
@@ -693,6 +731,10 @@ describe("a restart", function()
     local output = restart({ some("new", 2, { generation = 1 }),
       some("new", 1, { from = 2, generation = 1, ready = false, available = false }) }, { restart_parallel = 2 })
     assert.same({ 2, 0 }, world.indices(output, "restart"))
+    local mixed = restart({ some("new", 1, { generation = 1, ready = false, available = false }),
+      some("new", 2, { from = 1, generation = 1 }), some("new", 1, { from = 3, generation = 1, ready = false,
+        available = false }) }, { restart_parallel = 4 })
+    assert.same({ 0, 3, 1, 2 }, world.indices(mixed, "restart"))
     local reversed = restart({ some("new", 1, { from = 2, generation = 1 }), some("new", 1, { from = 1, generation = 1 }),
       some("new", 1, { generation = 1 }) }, { restart_parallel = 5 })
     assert.same({ 0, 1, 2 }, world.indices(reversed, "restart"))

@@ -68,6 +68,12 @@ describe("services that are fine", function()
     },
     ["volumes"] = { service { volumes = { { name = "data", mount_path = "/data", size_mb = 10 },
       { name = "logs", mount_path = "logs" } } } },
+    ["a check of the first port"] = { service { health_check = {} } },
+    ["annotations"] = { service { annotations = { ["team/owner"] = "a b", x = "" } } },
+    ["a path with short names in it"] = { service { config_files = { { name = "a", path = "ab/cd/..x" } } } },
+    ["other numbers for each port"] = {
+      service { ports = { { name = "a", container = 1, host = 2 }, { name = "b", container = 2, host = 1 } } },
+    },
     ["an empty argument"] = { service { args = { "", "x" } } },
     ["numbers as texts in env"] = { service { env = { PORT = 8080 } } },
     ["a stop signal and no time to stop"] = { service { stop_signal = "QUIT", stop_timeout = 0 } },
@@ -93,8 +99,10 @@ describe("names", function()
   end
   it("come with what would do", function()
     refused({ service { name = "My App" } }, "services[0].name", "'My App'", "'my%-app' would do")
-    local _, err = model.validate { service { name = "数" } }
-    assert.is_nil(err.hint)
+    for _, name in ipairs { "数", "a\nb" } do
+      local _, err = model.validate { service { name = name } }
+      assert.is_nil(err.hint)
+    end
   end)
   it("have at most 63 characters", function()
     refused({ service { name = ("a"):rep(64) } }, "services[0].name", "64 bytes")
@@ -110,7 +118,10 @@ describe("images", function()
     refused({ service { image = "" } }, "services[0].image", "is empty; give")
     refused({ service { image = "  " } }, "services[0].image", "blank")
   end)
-  it("are one line", function() refused({ service { image = "a\nb" } }, "services[0].image", "0x0a") end)
+  it("are one line", function()
+    refused({ service { image = "a\nb" } }, "services[0].image", "0x0a")
+    refused({ service { image = "a\127" } }, "services[0].image", "0x7f")
+  end)
 end)
 
 describe("roles", function()
@@ -144,7 +155,7 @@ end)
 
 describe("numbers", function()
   it("of services are 1 to 32", function()
-    refused({}, "services", "services")
+    refused({}, "services", "0 services")
     local many = {}
     for i = 1, 33 do
       many[i] = sidecar("s" .. i)
@@ -240,15 +251,12 @@ describe("ports", function()
       "services[0].ports[1].host", "80, as is")
   end)
   it("with a fixed host port are for one instance", function()
-    local services = port { name = "a", host = 8080 }
-    assert.is_true(model.validate(services, { replicas = 1 }))
-    assert.is_true(model.validate(port { name = "a" }, { replicas = 3 }))
-    for _, options in ipairs { { replicas = 2 }, { replicas = 1, surge = 1 } } do
-      local ok, err = model.validate(services, options)
-      assert.is_nil(ok)
-      assert.equal("services[0].ports[0].host", err.field)
-      assert.matches("8080", err.message)
-    end
+    assert.is_true(model.fixed_port(port { name = "a", host = 8080 }))
+    assert.is_true(model.fixed_port { sidecar "b", service { ports = { { name = "a" }, { name = "b", host = 1 } } } })
+    assert.is_false(model.fixed_port(port { name = "a", container = 8080 }))
+    assert.is_false(model.fixed_port { sidecar "b" })
+    local _, err = model.fixed_port { {} }
+    assert.equal("services[0].name", err.field)
   end)
 end)
 
@@ -341,6 +349,27 @@ describe("references", function()
     refused({ service { args = { "${workload.slog}" } } }, "services[0].args[0]", "slog", "'workload.slug'")
     refused({ service { config_files = { { name = "a", path = "a", content = "x ${port.zzzzzzzzz}" } } } },
       "services[0].config_files[0].content", "zzz", "literal")
+  end)
+end)
+
+describe("of several mistakes", function()
+  it("the first is told", function()
+    local bad, fine = "${port.x}", "fine"
+    refused({ service { env = { A = bad, B = fine } } }, "services[0].env.A", "port.x")
+    refused({ service { command = { "x", bad, fine } } }, "services[0].command[1]", "port.x")
+    refused({ service { args = { bad, fine } } }, "services[0].args[0]", "port.x")
+    refused({ service { config_files = { { name = "a", path = "a", content = bad }, { name = "b", path = "b" } } } },
+      "services[0].config_files[0].content", "port.x")
+    refused({ service { env = { A = bad } }, sidecar "b" }, "services[0].env.A", "port.x")
+    refused({ service { image = " " }, sidecar "b" }, "services[0].image", "blank")
+    local twice = { { name = "a", container = 1 }, { name = "b", container = 1 }, { name = "c", container = 2 } }
+    refused({ service { ports = twice }, sidecar("b", { ports = { { name = "d", container = 3 } } }) },
+      "services[0].ports[1].container", "1, as is")
+    local host = { { name = "a", host = 1, container = 5 }, { name = "b", host = 1, container = 6 } }
+    refused({ service { ports = host } }, "services[0].ports[1].host", "1, as is")
+    local udp = { { name = "a", container = 1 }, { name = "b", container = 1, protocol = "udp" }, { name = "c",
+      container = 1, protocol = "udp" } }
+    refused({ service { ports = udp } }, "services[0].ports[2].container", "as is services%[0%].ports%[1%]")
   end)
 end)
 

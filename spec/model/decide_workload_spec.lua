@@ -733,7 +733,7 @@ describe("a restart", function()
     assert.same({ 2, 0 }, world.indices(output, "restart"))
     local mixed = restart({ some("new", 1, { generation = 1, ready = false, available = false }),
       some("new", 2, { from = 1, generation = 1 }), some("new", 1, { from = 3, generation = 1, ready = false,
-        available = false }) }, { restart_parallel = 4 })
+        available = false }) }, { restart_parallel = 4, replicas = 4 })
     assert.same({ 0, 3, 1, 2 }, world.indices(mixed, "restart"))
     local reversed = restart({ some("new", 1, { from = 2, generation = 1 }), some("new", 1, { from = 1, generation = 1 }),
       some("new", 1, { generation = 1 }) }, { restart_parallel = 5 })

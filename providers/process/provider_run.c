@@ -216,7 +216,8 @@ static int environment(const names *known, const cp_user *user, cp_map *env, cp_
             return cp_error_wrap(err, "env.%s of %s", service->env.items[i].key, service->name);
         cp_map_set(env, service->env.items[i].key, value);
     }
-    cp_map_set(env, "CTRLPLANE_INSTANCE", known->proc->record.instance_id); /* last: what is left over is found by it */
+    cp_map_set(env, "CTRLPLANE_INSTANCE", known->proc->record.instance_id); /* last: what is left over is found by */
+    cp_map_set(env, "CTRLPLANE_SERVICE", service->name);                    /* these two */
     return 0;
 }
 
@@ -329,7 +330,7 @@ int cp_run_write(cp_proc *proc, const cp_service *service, const char *previous_
         record_add(&buf, "generation %lld", (long long)proc->record.generation);
         record_add(&buf, "restart %s", restarts[service->restart]);
         if (service->role == CP_ROLE_INIT)
-            record_add(&buf, "init .");
+            record_add(&buf, "init 1");
         record_add(&buf, "stop_signal %d", signal_number(service->stop_signal));
         record_add(&buf, "stop_timeout %lld", (long long)service->stop_timeout);
         cp_autofree char *work = cp_printf("%s/work/%s", proc->dir, service->name);

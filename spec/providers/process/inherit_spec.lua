@@ -62,7 +62,9 @@ describe("a service", function()
     assert.equal("nobody", env.LOGNAME)
     assert.equal("/nonexistent", env.HOME)
     assert.equal(spec.instance_id, env.CTRLPLANE_INSTANCE)
-    local expected = { PATH = true, LANG = true, HOME = true, USER = true, LOGNAME = true, CTRLPLANE_INSTANCE = true, PWD = true }
+    assert.equal("app", env.CTRLPLANE_SERVICE)
+    local expected = { PATH = true, LANG = true, HOME = true, USER = true, LOGNAME = true, CTRLPLANE_INSTANCE = true,
+      CTRLPLANE_SERVICE = true, PWD = true }
     for key in pairs(env) do assert.is_true(expected[key], "the environment has " .. key) end
 
     local before = process.sh "date +%s%N"

@@ -76,6 +76,12 @@ void cp_rollout_goal(cp_plane *plane, cp_replica_set *set, cp_share goal) {
 
 /* The script. */
 
+static void drop_script(cp_rollout *r) {
+    r->plane->scripts->class->stop(r->run);
+    r->run = NULL;
+    r->waiting = false;
+}
+
 static void on_ended(void *rollout, const cp_error *err) {
     cp_rollout *r = rollout;
     if (cp_plane_stopped(r->plane))
@@ -85,11 +91,18 @@ static void on_ended(void *rollout, const cp_error *err) {
         cp_error_copy(&why, err);
     else
         cp_fail(&why, CP_E_INTERNAL, "the script of %s ended before its rollout", r->dep->id);
-    cp_rollout_stop_script(r, NULL);
-    if (why.code == CP_E_NONDETERMINISM) /* nobody knows what the script would do now: a person decides */
+    if (why.code == CP_E_NONDETERMINISM) { /* nobody knows what the script would do now: a person decides */
+        drop_script(r);                    /* the journal stays as it is: a replay may agree with it again */
         cp_rollout_hold(r, NULL, &why, NULL);
-    else
-        cp_rollout_fail(r, &why);
+        return;
+    }
+    cp_rollout_stop_script(r, NULL);
+    if (r->dep->state == CP_DEPLOYMENT_PAUSED) { /* nothing moves while it is paused, the way back neither */
+        cp_autofree char *person = cp_strdup(r->dep->held_by);
+        cp_rollout_hold(r, person, &why, NULL);
+        return;
+    }
+    cp_rollout_fail(r, &why);
 }
 
 int cp_rollout_start(cp_rollout *r, cp_error *err) {
@@ -109,9 +122,7 @@ void cp_rollout_stop_script(cp_rollout *r, const char *reason) {
         cp_fail(&why, CP_E_CANCELLED, "%s", reason ? reason : "the script ended");
         cp_journal_done(r, r->pending, NULL, &why);
     }
-    r->plane->scripts->class->stop(r->run);
-    r->run = NULL;
-    r->waiting = false;
+    drop_script(r);
 }
 
 cp_rollout *cp_rollout_make(cp_plane *plane, cp_wl *wl, cp_deployment *dep) {

@@ -206,7 +206,7 @@ describe("after a crash of the engine a script", function()
     plane, clock = lab.open { seed = 29, store = path }
   end)
   after_each(function() lab.close(plane) end)
-  local function crash() plane, clock = lab.crash(plane) end
+  local function crash(down) plane, clock = lab.crash(plane, down) end
 
   it("goes on at its line: what was done is not done again, what it saw is the same", function()
     local web = lab.workload(plane, { replicas = 4 })
@@ -248,22 +248,18 @@ describe("after a crash of the engine a script", function()
   end)
 
   it("has lost no time and no deadline by an outage of an hour", function()
-    local web, lab_world = lab.workload(plane, { replicas = 2 }), lab.world(plane)
+    local web = lab.workload(plane, { replicas = 2 })
     local deployment = assert(plane.workloads:deploy(web.id, lab.release({ SIM_READY_DELAY = "2m" }, { progress_deadline = "5m" })))
     clock:advance "30s"
-    require("ctrlplane.core").testing.plane.kill(plane)
-    lab_world:advance "1h"
-    crash()
+    crash "1h"
     assert.equal("succeeded", rollouts.settle(plane, deployment).state)
   end)
 
   it("passes no bake unobserved", function()
-    local web, lab_world = lab.workload(plane, { replicas = 2 }), lab.world(plane)
+    local web = lab.workload(plane, { replicas = 2 })
     local deployment = assert(rollouts.deploy(plane, web, "rollout:replace '50%'\nrollout:bake '10m'"))
     clock:advance "1m"
-    require("ctrlplane.core").testing.plane.kill(plane)
-    lab_world:advance "1h"
-    crash()
+    crash "1h"
     clock:advance "8m"
     assert.equal("bake", rollouts.commands(plane, deployment)[2])
     assert.equal("running", rollouts.get(plane, deployment).state)
@@ -297,5 +293,24 @@ describe("after a crash of the engine a script", function()
     local _, err = plane.deployments:resume(deployment.id)
     assert.matches("there is nothing to resume", err.message, 1, true)
     assert.equal("cancelled", assert(plane.deployments:cancel(deployment.id)).state)
+  end)
+
+  it("that is another than its journal pauses, naming both, and goes on once they agree", function()
+    local web = lab.workload(plane, { replicas = 2 })
+    local deployment = assert(rollouts.deploy(plane, web, "rollout:replace '50%'\nrollout:sleep '10m'"))
+    clock:advance "30s"
+    local sql = require("ctrlplane.core").testing.store.sql
+    local function edit(from, to)
+      crash(function() assert(sql(path, ("UPDATE command SET args = replace(args, '%s', '%s')"):format(from, to))) end)
+    end
+    edit("50%", "60%")
+    local held = rollouts.settle(plane, deployment)
+    assert.equal("paused", held.state)
+    assert.equal("nondeterminism", held.error.code)
+    assert.matches('was replace {"share":"60%"} (mine.lua:2) when it ran first, and is replace {"share":"50%"} (mine.lua:2) now', held.message, 1, true)
+    assert.same({ 1, 2 }, (rollouts.versions(plane, web)))
+    edit("60%", "50%")
+    assert(plane.deployments:resume(deployment.id))
+    assert.equal("succeeded", rollouts.settle(plane, deployment).state)
   end)
 end)

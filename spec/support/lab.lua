@@ -33,14 +33,16 @@ end
 function M.world(plane) return assert(labs[plane], "this plane was not opened by the lab").world end
 
 --- The engine ends here and now, as by kill -9; a new one starts on the same store and the same world, at once or after
---- `down` (a duration) in which the world goes on alone. Returns plane, clock.
+--- `down` (a duration) in which the world goes on alone, or a function that is called then. Returns plane, clock.
 function M.crash(plane, down)
   local lab = assert(labs[plane], "this plane was not opened by the lab")
   assert(lab.options.store, "a crash needs a store that outlives the engine: lab.open { store = path }")
   core.testing.plane.kill(plane)
   plane:close()
   labs[plane] = nil
-  if down then
+  if type(down) == "function" then
+    down()
+  elseif down then
     lab.world:advance(down)
   end
   local another = start(lab.options, lab.world)

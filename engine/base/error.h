@@ -54,10 +54,10 @@ void cp_error_copy(cp_error *to, const cp_error *from);
 void cp_error_move(cp_error *to, cp_error *from); /* from is left zeroed */
 #define cp_autoerror CP_CLEANUP(cp_error_clear)
 
-const char *cp_code_name(int code);              /* "invalid_state"; "internal" for what is unknown */
-int cp_code_from_name(const char *name);         /* CP_E_INTERNAL for what is unknown */
-int cp_code_http_status(int code);               /* 400 for invalid, 404 for not_found ... one table */
-json_t *cp_error_json(const cp_error *err);      /* {code, message, field?, hint?, details?}; a new reference */
+const char *cp_code_name(int code);         /* "invalid_state"; "internal" for what is unknown */
+int cp_code_from_name(const char *name);    /* CP_E_INTERNAL for what is unknown */
+int cp_code_http_status(int code);          /* 400 for invalid, 404 for not_found ... one table */
+json_t *cp_error_json(const cp_error *err); /* {code, message, field?, hint?, details?}; a new reference */
 void cp_error_from_json(cp_error *err, const json_t *object); /* the inverse, for clients */
 
 /* The nearest of `names` to `word` when it is near enough to be a slip (edit distance <= 1/3 of the length, at least 1,

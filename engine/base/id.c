@@ -6,8 +6,8 @@
 #include <sys/random.h>
 
 static const char ALPHABET[] = "0123456789abcdefghjkmnpqrstvwxyz";
-static const char *const PREFIXES[] = {"wkl", "inst", "rel", "dep", "tmpl", "chk", "hres", "dom", "rte",
-                                       "evt", "ten",  "tok", "sec", "aud",  "hook", "plane"};
+static const char *const PREFIXES[] = {"wkl", "inst", "rel", "dep", "tmpl", "chk", "hres", "dom",
+                                       "rte", "evt",  "ten", "tok", "sec",  "aud", "hook", "plane"};
 
 static uint64_t seeded; /* 0: the system's randomness */
 static uint64_t last_ms;
@@ -62,17 +62,18 @@ char *cp_id_new(const char *prefix, int64_t now_ms) {
 int cp_id_check(const char *id, const char *prefix, cp_error *err) {
     const char *bar = strrchr(id, '_');
     if (!bar || bar == id)
-        return cp_fail(err, CP_E_INVALID, "id '%.80s' has no prefix; an id looks like %s_01h455vb4pex5vsknk084sn02q", id,
-                       prefix ? prefix : "wkl");
+        return cp_fail(err, CP_E_INVALID, "id '%.80s' has no prefix; an id looks like %s_01h455vb4pex5vsknk084sn02q",
+                       id, prefix ? prefix : "wkl");
     size_t len = (size_t)(bar - id);
     if (prefix && (strlen(prefix) != len || strncmp(id, prefix, len) != 0))
-        return cp_fail(err, CP_E_INVALID, "id '%.80s' has the prefix '%.*s'; it must be '%s'", id, (int)(len > 20 ? 20 : len),
-                       id, prefix);
+        return cp_fail(err, CP_E_INVALID, "id '%.80s' has the prefix '%.*s'; it must be '%s'", id,
+                       (int)(len > 20 ? 20 : len), id, prefix);
     bool known = prefix != NULL;
     for (size_t i = 0; i < CP_COUNT(PREFIXES) && !known; i++)
         known = strlen(PREFIXES[i]) == len && strncmp(id, PREFIXES[i], len) == 0;
     if (!known)
-        return cp_fail(err, CP_E_INVALID, "id '%.80s' has the unknown prefix '%.*s'", id, (int)(len > 20 ? 20 : len), id);
+        return cp_fail(err, CP_E_INVALID, "id '%.80s' has the unknown prefix '%.*s'", id, (int)(len > 20 ? 20 : len),
+                       id);
     const char *suffix = bar + 1;
     if (strlen(suffix) != 26)
         return cp_fail(err, CP_E_INVALID, "id '%.80s' has %zu characters behind its prefix; it must have 26", id,
@@ -81,11 +82,13 @@ int cp_id_check(const char *id, const char *prefix, cp_error *err) {
         if (*c >= 'A' && *c <= 'Z')
             return cp_fail(err, CP_E_INVALID, "id '%.80s' has the capital '%c'; ids are lower case", id, *c);
         if (!strchr(ALPHABET, *c))
-            return cp_fail(err, CP_E_INVALID, "id '%.80s' has the byte 0x%02x outside the alphabet of ids (no i, l, o, u)",
-                           id, (unsigned char)*c);
+            return cp_fail(err, CP_E_INVALID,
+                           "id '%.80s' has the byte 0x%02x outside the alphabet of ids (no i, l, o, u)", id,
+                           (unsigned char)*c);
     }
     if (suffix[0] > '7')
-        return cp_fail(err, CP_E_INVALID, "id '%.80s' overflows 128 bits: it begins with '%c'; at most 7", id, suffix[0]);
+        return cp_fail(err, CP_E_INVALID, "id '%.80s' overflows 128 bits: it begins with '%c'; at most 7", id,
+                       suffix[0]);
     return 0;
 }
 

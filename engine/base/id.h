@@ -7,6 +7,7 @@
 char *cp_id_new(const char *prefix, int64_t now_ms);
 /* For simulations: makes the random part of all following ids a function of the seed; 0 goes back to the system's. */
 void cp_id_seed(uint64_t seed);
-/* 0 or `invalid`, saying which of length, case, alphabet, overflow or prefix is wrong. prefix NULL: any known prefix. */
+/* 0 or `invalid`, saying which of length, case, alphabet, overflow or prefix is wrong. prefix NULL: any known prefix.
+ */
 int cp_id_check(const char *id, const char *prefix, cp_error *err);
 bool cp_id_looks_like(const char *text, const char *prefix); /* starts with "prefix_" */

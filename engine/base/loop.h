@@ -33,7 +33,8 @@ int cp_loop_fd(const cp_loop *loop);
 int64_t cp_loop_wall(const cp_loop *loop); /* ms since the epoch */
 int64_t cp_loop_mono(const cp_loop *loop); /* ms, monotonic; stalls (see below) included */
 /* Watched time: like mono, but time in which the loop was stalled or stopped (more than 1 s late) is left out.
- * The plane builds plane time on it, and timers count it: a stop of the process is not held against whom they wait for. */
+ * The plane builds plane time on it, and timers count it: a stop of the process is not held against whom they wait for.
+ */
 int64_t cp_loop_watched(const cp_loop *loop);
 int64_t cp_loop_stall_max(const cp_loop *loop); /* ms: the longest lateness seen; exported */
 

@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void *cp_alloc0(size_t size);                             /* zeroed; never NULL */
-void *cp_realloc(void *old, size_t size);                 /* never NULL for size > 0 */
-char *cp_strdup(const char *text);                        /* NULL gives NULL */
+void *cp_alloc0(size_t size);             /* zeroed; never NULL */
+void *cp_realloc(void *old, size_t size); /* never NULL for size > 0 */
+char *cp_strdup(const char *text);        /* NULL gives NULL */
 char *cp_strndup(const char *text, size_t len);
 char *cp_printf(const char *format, ...) __attribute__((format(printf, 1, 2))); /* the caller frees */
 
@@ -24,7 +24,7 @@ char *cp_printf(const char *format, ...) __attribute__((format(printf, 1, 2))); 
 
 #define CP_CLEANUP(function) __attribute__((cleanup(function)))
 #define CP_DEFINE_CLEANUP(type, free_function)                                                                         \
-    static inline __attribute__((unused)) void free_function##p(type **pointer) {                                     \
+    static inline __attribute__((unused)) void free_function##p(type **pointer) {                                      \
         free_function(*pointer);                                                                                       \
     }
 

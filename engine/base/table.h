@@ -4,9 +4,9 @@
 
 typedef struct cp_table cp_table;
 cp_table *cp_table_new(void);
-void cp_table_free(cp_table *table);                               /* values are not touched; NULL is fine */
-void cp_table_set(cp_table *table, const char *key, void *value);  /* key copied; NULL value removes */
-void *cp_table_get(const cp_table *table, const char *key);        /* NULL when absent or key is NULL */
+void cp_table_free(cp_table *table);                              /* values are not touched; NULL is fine */
+void cp_table_set(cp_table *table, const char *key, void *value); /* key copied; NULL value removes */
+void *cp_table_get(const cp_table *table, const char *key);       /* NULL when absent or key is NULL */
 size_t cp_table_count(const cp_table *table);
 /* Iterates in no particular order: start with *cursor = 0; false at the end. Removing the current key is allowed. */
 bool cp_table_next(const cp_table *table, size_t *cursor, const char **key, void **value);
@@ -16,7 +16,7 @@ typedef struct cp_vec {
     size_t count, capacity;
 } cp_vec;
 void cp_vec_push(cp_vec *vec, void *item);
-void cp_vec_remove(cp_vec *vec, size_t index); /* keeps the order */
+void cp_vec_remove(cp_vec *vec, size_t index);   /* keeps the order */
 bool cp_vec_drop(cp_vec *vec, const void *item); /* removes the first equal; false when absent */
 void cp_vec_clear(cp_vec *vec);                  /* frees the array, not the items */
 

@@ -66,7 +66,7 @@ typedef struct cp_look {
     char word[16]; /* waiting running backoff stopping exited failed stopped; "" when not known */
     int64_t generation, started_ms, restarts;
     int shim, exit_code;
-    char message[400], warning[200];
+    char message[400];
 } cp_look;
 
 /* provider.c */

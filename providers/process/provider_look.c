@@ -36,7 +36,6 @@ void cp_look_service(const cp_proc *proc, const char *service, cp_look *ret) {
     ret->known = true;
     field(text, "state", ret->word, sizeof ret->word);
     field(text, "message", ret->message, sizeof ret->message);
-    field(text, "warning", ret->warning, sizeof ret->warning);
     ret->generation = number(text, "generation");
     ret->started_ms = number(text, "started_ms");
     ret->restarts = number(text, "restarts");
@@ -100,7 +99,6 @@ static void look_at(const cp_proc *proc, const cp_service *service, counts *n, c
     n->starting += back || waits || (service->role == CP_ROLE_INIT && !final);
     n->ended |= main && exited;
     add_message(ret, service->name, failed || back || (main && exited) ? look.message : "");
-    add_message(ret, service->name, look.warning);
 }
 
 void cp_look_instance(const cp_proc *proc, cp_observation *ret) {

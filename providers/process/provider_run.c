@@ -242,34 +242,56 @@ static void warn(cp_record *record, const char *text) {
     cp_set_string(&record->warning, both);
 }
 
+/* Makes the group of a service below root, for its shim to use. */
+static char *make_group(cp_proc *proc, const char *root, const char *leaf, cp_buf *buf) {
+    char *path = cp_printf("%s/%s", root, leaf);
+    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+        warn(&proc->record, "a control group cannot be made");
+    else
+        record_add(buf, "cgroup %s", path);
+    return path;
+}
+
+static void set_limit(cp_proc *proc, const char *group, const char *file, int64_t value) {
+    cp_autofree char *path = cp_printf("%s/%s", group, file), *text = cp_printf("%lld", (long long)value);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, text, strlen(text)) < 0) {
+        cp_autofree char *warning = cp_printf("%s is not in force: %s", file, strerror(errno));
+        warn(&proc->record, warning);
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
 /* Control groups where they can be had, else a limit of the process, with a warning. */
 static void limits(cp_proc *proc, const cp_service *service, cp_buf *buf) {
     const cp_groups *g = &proc->process->groups;
-    const cp_resources *wanted = &service->resources;
-    cp_autofree char *leaf = cp_printf("%s-%s", proc->record.instance_id, service->name);
+    const int64_t memory = service->resources.memory_mb << 20, cpu = service->resources.cpu_millis * 100;
+    cp_autofree char *leaf = cp_printf("%s-%s", proc->record.instance_id, service->name), *group = NULL, *other = NULL;
     if (g->unified)
-        record_add(buf, "cgroup %s/%s", g->unified, leaf);
-    if (wanted->memory_mb && g->unified && g->unified_memory) {
-        record_add(buf, "set %s/%s/memory.max %lld", g->unified, leaf, (long long)wanted->memory_mb << 20);
-        record_add(buf, "set %s/%s/memory.oom.group 1", g->unified, leaf);
-        record_add(buf, "oom %s/%s/memory.events", g->unified, leaf);
-    } else if (wanted->memory_mb && g->memory) {
-        record_add(buf, "cgroup %s/%s", g->memory, leaf);
-        record_add(buf, "set %s/%s/memory.limit_in_bytes %lld", g->memory, leaf, (long long)wanted->memory_mb << 20);
-        record_add(buf, "oom %s/%s/memory.oom_control", g->memory, leaf);
-    } else if (wanted->memory_mb) {
-        record_add(buf, "memory %lld", (long long)wanted->memory_mb << 20);
+        group = make_group(proc, g->unified, leaf, buf);
+    if (memory && g->unified_memory) {
+        set_limit(proc, group, "memory.max", memory);
+        set_limit(proc, group, "memory.oom.group", 1);
+        record_add(buf, "oom %s/memory.events", group);
+    } else if (memory && g->memory) {
+        other = make_group(proc, g->memory, leaf, buf);
+        set_limit(proc, other, "memory.limit_in_bytes", memory);
+        record_add(buf, "oom %s/memory.oom_control", other);
+    } else if (memory) {
+        record_add(buf, "memory %lld", (long long)memory);
         warn(&proc->record, "memory_mb limits the address space only: no control group can be written");
     }
-    if (wanted->cpu_millis && g->unified && g->unified_cpu) {
-        record_add(buf, "set %s/%s/cpu.max %lld", g->unified, leaf, (long long)wanted->cpu_millis * 100);
-    } else if (wanted->cpu_millis && g->cpu) {
-        record_add(buf, "cgroup %s/%s", g->cpu, leaf);
-        record_add(buf, "set %s/%s/cpu.cfs_quota_us %lld", g->cpu, leaf, (long long)wanted->cpu_millis * 100);
-    } else if (wanted->cpu_millis) {
+    if (cpu && g->unified_cpu) {
+        set_limit(proc, group, "cpu.max", cpu);
+    } else if (cpu && g->cpu) {
+        free(other);
+        other = make_group(proc, g->cpu, leaf, buf);
+        set_limit(proc, other, "cpu.cfs_quota_us", cpu);
+    } else if (cpu) {
         warn(&proc->record, "cpu_millis is not in force: no control group can be written");
     }
-    if (wanted->disk_mb)
+    if (service->resources.disk_mb)
         warn(&proc->record, "disk_mb is not in force: the process provider does not limit disks");
 }
 

@@ -1,0 +1,73 @@
+/* providers/process/shim.h -- What the three files of ctrlplane-shim share.
+ *   shim.c        the life of a service: order, restarts, stop, state file, socket, lock; main
+ *   shim_log.c    its log file              shim_child.c  becoming the service, and ending what it left
+ * Plain C and libc in one process of less than a megabyte; must not know the engine, Lua, JSON or SQLite. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <time.h>
+
+enum { SHIM_PIECE = 16 << 10 }; /* bytes of a line in one log record; longer lines are several records, flagged P */
+
+typedef struct shim_list { /* NULL-terminated once anything was added */
+    char **items;
+    size_t count;
+} shim_list;
+
+typedef struct shim_run_spec { /* SERVICE.run */
+    shim_list argv, env, after, done, cgroups, groups;
+    const char *instance, *generation, *workdir, *restart, *oom;
+    long init, uid, gid, memory, stop_signal, stop_timeout; /* memory: RLIMIT_AS, 0: not limited this way */
+} shim_run_spec;
+extern shim_run_spec shim_run;
+
+typedef struct shim_stream {
+    int fd;
+    const char *name;
+    size_t len;
+    bool open; /* the last record of it is a piece of an unfinished line */
+    bool skip; /* a piece of this line was lost: the rest of it is dropped, too */
+    char text[SHIM_PIECE];
+} shim_stream;
+
+typedef struct shim_failure { /* what a child could not do before it became the service */
+    int code;
+    char what[200];
+} shim_failure;
+
+extern const char *shim_service;
+extern int shim_report; /* where the one answer to whoever started us goes, until it was given */
+extern long shim_log_max;
+extern shim_stream shim_out, shim_err;
+
+static inline bool shim_is(const char *a, const char *b) {
+    return strcmp(a, b) == 0;
+}
+
+/* shim_child.c */
+void shim_answer(const char *format, ...) __attribute__((format(printf, 1, 2)));
+#define shim_die(...) (shim_answer(__VA_ARGS__), exit(1))
+int64_t shim_ms(clockid_t clock);
+const char *shim_file(const char *suffix);                  /* SERVICE.suffix; lent until the fourth next call */
+bool shim_slurp(const char *path, char *text, size_t size); /* a small file whole; false when it cannot be read */
+const char *shim_field(const char *text, const char *key);  /* of "key value" lines; lent until the next call */
+const char *shim_boot_id(void);
+void shim_enter(const char *dir);                          /* a clean process, in dir, that knows what to run */
+int shim_signals(void);                                    /* all blocked; a descriptor that tells of them */
+pid_t shim_start(int out_fd, int err_fd, shim_failure *f); /* comes back when it was exec'ed; -1: see *f */
+void shim_kill_children(bool groups);                      /* and whatever is in the control groups */
+void shim_groups_remove(void);
+long shim_oom_kills(void);
+void shim_sweep(void);
+int shim_mode_exec(const char *dir, char **argv);
+
+/* shim_log.c */
+void shim_log_open(void);
+void shim_log_flush(void);
+bool shim_log_read(shim_stream *s); /* once; false when there is nothing now, or no more */
+void shim_log_end(shim_stream *s);  /* what is left belongs to the log; nobody's pipe is waited for */
+bool shim_log_owes(void);           /* lines were lost, and the log does not say so yet */

@@ -500,6 +500,22 @@ static void keep_logs(const cp_proc *proc) {
         closedir(dir);
 }
 
+/* Each shim removes its groups; those of one that was killed are still there. */
+static void remove_groups(const cp_proc *proc) {
+    const cp_groups *g = &proc->process->groups;
+    const char *roots[] = {g->unified, g->cpu, g->memory};
+    cp_strings names = {0};
+    service_names(proc, &names);
+    for (size_t i = 0; i < names.count; i++)
+        for (size_t r = 0; r < CP_COUNT(roots); r++) {
+            cp_autofree char *group =
+                roots[r] ? cp_printf("%s/%s-%s", roots[r], proc->record.instance_id, names.items[i]) : NULL;
+            if (group)
+                rmdir(group);
+        }
+    cp_strings_clear(&names);
+}
+
 static bool step_remove(cp_provider_op *op) {
     if (op->jobs.count)
         return false;
@@ -509,6 +525,7 @@ static bool step_remove(cp_provider_op *op) {
             return fail(op);
         }
         keep_logs(op->proc);
+        remove_groups(op->proc);
         op->stage = cp_strdup(op->proc->dir);
         const char *argv[] = {"rm", "-rf", "--", op->stage, NULL};
         return start_job(op, argv, false, cp_printf("removing instance %s", op->proc->record.name)) < 0 && fail(op);

@@ -1,51 +1,13 @@
---- Durable mutations per second: the store with 64 rows in each commit (what a turn with 64 requests in flight costs)
---- beside plain SQLite, WAL and synchronous=FULL, one row in each commit. Same folder, same run, taken in turns.
---- The rows of both are written by statements prepared once; the store's have more columns and go through descriptors.
-local ffi = require "ffi"
+--- Durable mutations per second: the whole engine with 64 requests in flight, and the store alone with 64 requests in
+--- each turn, beside plain SQLite, WAL and synchronous=FULL, one row in each commit. Same folder, same run, in turns.
+--- Plain SQLite writes five columns by one prepared statement; a request of the engine validates, writes a workload with
+--- all its columns and an event, and answers a Lua task after the commit.
+local ctrlplane = require "ctrlplane"
 local house = require "spec.support.house"
+local plain = require "bench.support.plain"
 local testing = assert(require("ctrlplane.core").testing, "this needs a test build (CP_FAILPOINTS)")
 
 local SECONDS, ROUNDS, BATCH, AIM = 1, 5, 64, 5
-ffi.cdef [[
-  int sqlite3_open(const char *, void **);
-  int sqlite3_close(void *);
-  int sqlite3_exec(void *, const char *, void *, void *, void *);
-  int sqlite3_prepare_v2(void *, const char *, int, void **, void *);
-  int sqlite3_bind_text(void *, int, const char *, int, void *);
-  int sqlite3_bind_int64(void *, int, int64_t);
-  int sqlite3_step(void *);
-  int sqlite3_reset(void *);
-  int sqlite3_finalize(void *);
-]]
-local sqlite = ffi.load "sqlite3"
-
-local function plain(path)
-  local slot = ffi.new "void *[1]"
-  assert(sqlite.sqlite3_open(path, slot) == 0)
-  local db = slot[0]
-  assert(sqlite.sqlite3_exec(db, [[
-    PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-    CREATE TABLE instance (id TEXT PRIMARY KEY, workload_id TEXT, state TEXT, generation INTEGER, message TEXT)]],
-    nil, nil, nil) == 0)
-  assert(sqlite.sqlite3_prepare_v2(db, [[INSERT INTO instance VALUES (?, 'wkl_1', 'running', ?, '')
-    ON CONFLICT (id) DO UPDATE SET generation = excluded.generation]], -1, slot, nil) == 0)
-  local statement = slot[0]
-  local self = {}
-  function self.run(first)
-    local id = "inst_" .. first % 1000
-    sqlite.sqlite3_bind_text(statement, 1, id, #id, nil) -- the string lives until the step is done
-    sqlite.sqlite3_bind_int64(statement, 2, first)
-    assert(sqlite.sqlite3_step(statement) == 101)
-    sqlite.sqlite3_reset(statement)
-    return 1
-  end
-  function self.close()
-    sqlite.sqlite3_finalize(statement)
-    sqlite.sqlite3_close(db)
-  end
-  return self
-end
-
 --- The store, `batch` requests in each turn, each in its own savepoint.
 local function ours(path, batch)
   local db = assert(testing.store.open(path))
@@ -63,11 +25,41 @@ local function ours(path, batch)
   return self
 end
 
+--- The engine with `flight` tasks, each of which updates a workload of its own again and again.
+local function engine(path, flight)
+  local plane = assert(ctrlplane.open { store = path, provider = "sim" })
+  local done, stop = 0, false
+  for i = 1, flight do
+    local web = assert(plane.workloads:create { name = "w" .. i, services = { { name = "app", image = "app" } }, wait = "30s" })
+    plane:spawn(function()
+      local n = 0
+      while not stop do
+        n = n + 1
+        assert(plane.workloads:update(web.id, { labels = { n = tostring(n) } }))
+        done = done + 1
+      end
+    end)
+  end
+  local self = {}
+  function self.run()
+    local before = done
+    plane:step(0)
+    return done - before
+  end
+  function self.close()
+    stop = true
+    for _ = 1, 100 do plane:step(0) end
+    plane:close()
+  end
+  return self
+end
+
 local folder = house.folder()
 local rivals = {
-  { name = "plain SQLite, 1 row a commit", plain(folder .. "/plain.db") },
+  { name = "plain SQLite, 1 row a commit", plain.open(folder .. "/plain.db") },
   { name = "store, 1 request a turn", ours(folder .. "/one.db", 1) },
   { name = ("store, %d requests a turn"):format(BATCH), ours(folder .. "/many.db", BATCH) },
+  { name = ("engine, %d requests in flight"):format(BATCH), engine(folder .. "/engine.db", BATCH) },
 }
 for _ = 1, ROUNDS do
   for _, rival in ipairs(rivals) do
@@ -87,5 +79,5 @@ print(("%-32s %10s %8s"):format("", "per s", "ratio"))
 for _, rival in ipairs(rivals) do
   print(("%-32s %10.0f %8.2f"):format(rival.name, rival.best, rival.best / rivals[1].best))
 end
-local ratio = rivals[3].best / rivals[1].best
-print(("aim %d times: %s"):format(AIM, ratio >= AIM and "met" or "missed"))
+local ratio = rivals[#rivals].best / rivals[1].best
+print(("aim for the engine %d times: %s"):format(AIM, ratio >= AIM and "met" or "missed"))

@@ -202,6 +202,36 @@ int cp_events_stream(cp_plane *plane, const char *id, const void *args, const ch
     return 0;
 }
 
+/* How many match, by the store. */
+static int count_matching(cp_plane *plane, const reader *filter, int64_t *ret, cp_error *err) {
+    cp_autobuf cp_buf where = {0};
+    cp_strings values = {0};
+    cp_buf_puts(&where, "tenant_id = ?");
+    cp_strings_add(&values, filter->tenant_id);
+    if (filter->workload_id) {
+        cp_buf_puts(&where, " AND workload_id = ?");
+        cp_strings_add(&values, filter->workload_id);
+    }
+    for (size_t i = 0; i < filter->types.count; i++) {
+        const char *type = filter->types.items[i];
+        size_t len = strlen(type);
+        bool all = len >= 2 && strcmp(type + len - 2, ".*") == 0;
+        cp_autofree char *kind = cp_strndup(type, all ? len - 1 : len);
+        cp_buf_printf(&where, "%s%s", i ? " OR " : " AND (", all ? "substr(type, 1, length(?)) = ?" : "type = ?");
+        cp_strings_add(&values, kind);
+        if (all)
+            cp_strings_add(&values, kind);
+    }
+    if (filter->types.count)
+        cp_buf_puts(&where, ")");
+    cp_autofree const char **list = cp_alloc0((values.count + 1) * sizeof *list);
+    for (size_t i = 0; i < values.count; i++)
+        list[i] = values.items[i];
+    int r = cp_store_count(plane->store, &cp_event_desc, where.data, list, ret, err);
+    cp_strings_clear(&values);
+    return r;
+}
+
 /* events.list: newest first. The cursor is the seq of the last one shown. */
 int cp_run_events_list(cp_plane *plane, cp_call *call, cp_error *err) {
     cp_events_args *args = call->args;
@@ -245,7 +275,12 @@ int cp_run_events_list(cp_plane *plane, cp_call *call, cp_error *err) {
         if (next == 0)
             before = ((cp_event *)events.items[events.count - 1])->seq;
     }
-    json_t *result = json_pack("{s:O, s:I}", "items", items, "last_seq", (json_int_t)cp_store_event_last(plane->store));
+    int64_t total = 0;
+    r = count_matching(plane, &filter, &total, err);
+    if (r < 0)
+        return r;
+    json_t *result = json_pack("{s:O, s:I, s:I}", "items", items, "total", (json_int_t)total, "last_seq",
+                               (json_int_t)cp_store_event_last(plane->store));
     if (next) {
         cp_autofree char *cursor = cp_printf("events.%" PRId64, next);
         json_object_set_new(result, "next_cursor", json_string(cursor));

@@ -90,18 +90,40 @@ static void refresh(cp_plane *plane, cp_wl *wl, cp_inst *inst, int64_t min_ready
     inst->failing = !inst->row.ready && inst->row.restarts - inst->restarts_base >= 3;
 }
 
-static void build_input(cp_plane *plane, cp_wl *wl, cp_decide_input *input, bool *returning) {
+/* A restart stops at the first replica that it broke. */
+static void watch_restart(cp_plane *plane, cp_wl *wl) {
+    if (wl->row.restart_parallel <= 0)
+        return;
+    const cp_inst *left = NULL, *broken = NULL;
+    for (size_t i = 0; i < wl->instances.count; i++) {
+        const cp_inst *inst = wl->instances.items[i];
+        if (inst->row.desired != CP_DESIRED_RUNNING && inst->row.state != CP_INSTANCE_FAILED)
+            continue;
+        if (inst->row.generation < wl->row.generation)
+            left = inst;
+        else if (inst->row.state == CP_INSTANCE_FAILED || inst->failing)
+            broken = inst;
+    }
+    if (!left || !broken)
+        return;
+    wl->row.restart_parallel = -wl->row.restart_parallel;
+    free(wl->row.message);
+    wl->row.message = cp_printf("the restart stopped at %s: %s", broken->row.name,
+                                cp_is_empty(broken->row.message) ? "it failed" : broken->row.message);
+    cp_plane_save_workload(plane, wl);
+}
+
+static void build_input(cp_plane *plane, cp_wl *wl, cp_decide_input *input) {
     int64_t min_ready = 0;
-    bool holding = false;
-    *returning = false;
-    cp_rollout_guards(wl, &input->surge, &input->unavailable, &min_ready, &holding, returning);
+    cp_rollout_guards(wl, &input->surge, &input->unavailable, &min_ready, &input->holding, &input->returning);
+    for (size_t i = 0; i < wl->instances.count; i++)
+        refresh(plane, wl, wl->instances.items[i], min_ready);
+    watch_restart(plane, wl);
     const cp_deployment *dep = wl->deployments.count ? wl->deployments.items[wl->deployments.count - 1] : NULL;
     input->kind = wl->row.kind;
     input->replicas = wl->row.replica_count;
     input->stopped = wl->row.state == CP_WORKLOAD_PAUSED || wl->row.state == CP_WORKLOAD_DESTROYING;
-    input->holding = holding;
     input->held_replicas = dep ? dep->held_replicas : 0;
-    input->returning = *returning;
     input->generation = wl->row.generation;
     input->restart_parallel = llabs(wl->row.restart_parallel);
     input->restart_stopped = wl->row.restart_parallel < 0;
@@ -122,8 +144,7 @@ static void build_input(cp_plane *plane, cp_wl *wl, cp_decide_input *input, bool
     input->instances.count = wl->instances.count;
     input->instances.items = cp_alloc0(wl->instances.count * sizeof(cp_decide_replica));
     for (size_t i = 0; i < wl->instances.count; i++) {
-        cp_inst *inst = wl->instances.items[i];
-        refresh(plane, wl, inst, min_ready);
+        const cp_inst *inst = wl->instances.items[i];
         *CP_LIST_AT(&input->instances, cp_decide_replica, i) =
             (cp_decide_replica){.id = inst->row.id,
                                 .release_id = inst->row.release_id,
@@ -215,29 +236,6 @@ static void act(cp_plane *plane, cp_wl *wl, const cp_decide_action *action) {
     cp_reconcile_kick(plane, inst);
 }
 
-/* A restart stops at the first replica that it broke. */
-static void watch_restart(cp_plane *plane, cp_wl *wl) {
-    if (wl->row.restart_parallel <= 0)
-        return;
-    const cp_inst *left = NULL, *broken = NULL;
-    for (size_t i = 0; i < wl->instances.count; i++) {
-        const cp_inst *inst = wl->instances.items[i];
-        if (inst->row.desired != CP_DESIRED_RUNNING && inst->row.state != CP_INSTANCE_FAILED)
-            continue;
-        if (inst->row.generation < wl->row.generation)
-            left = inst;
-        else if (inst->row.state == CP_INSTANCE_FAILED || inst->failing)
-            broken = inst;
-    }
-    if (!left || !broken)
-        return;
-    wl->row.restart_parallel = -wl->row.restart_parallel;
-    free(wl->row.message);
-    wl->row.message = cp_printf("the restart stopped at %s: %s", broken->row.name,
-                                cp_is_empty(broken->row.message) ? "it failed" : broken->row.message);
-    cp_plane_save_workload(plane, wl);
-}
-
 static void count(cp_plane *plane, cp_wl *wl) {
     int64_t ready = 0;
     for (size_t i = 0; i < wl->instances.count; i++) {
@@ -303,15 +301,13 @@ void cp_reconcile_pass(cp_plane *plane, cp_wl *wl) {
     if (wl->row.state == CP_WORKLOAD_DESTROYED)
         return;
     cp_decide_input input = {0};
-    bool returning;
-    build_input(plane, wl, &input, &returning);
+    build_input(plane, wl, &input);
     cp_desc_clear(&cp_decide_output_desc, &wl->last);
     cp_decide_workload(&input, &wl->last);
     free(input.sets.items); /* its texts are lent */
     free(input.instances.items);
     for (size_t i = 0; i < wl->last.actions.count; i++)
         act(plane, wl, CP_LIST_AT(&wl->last.actions, cp_decide_action, i));
-    watch_restart(plane, wl);
     count(plane, wl);
     sweep_sets(plane, wl);
     /* A delete that failed leaves no replicas wanted; once the last one could be removed it is done. */

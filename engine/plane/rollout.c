@@ -153,8 +153,8 @@ void cp_rollout_drop(cp_wl *wl) {
 static bool script_is_dead(const cp_rollout *r) {
     if (r->dep->rolling_back)
         return true;
-    return r->dep->error && !r->pending &&
-           !cp_streq(json_string_value(json_object_get(r->dep->error, "code")), "nondeterminism");
+    const char *code = json_string_value(json_object_get(r->dep->error, "code"));
+    return code && !r->pending && strcmp(code, "nondeterminism") != 0 && strcmp(code, "unsupported") != 0;
 }
 
 static int load_script(cp_rollout *r, cp_error *err) {
@@ -175,12 +175,12 @@ void cp_rollout_load(cp_plane *plane, cp_wl *wl) {
     if (script_is_dead(r))
         return;
     cp_autoerror cp_error err = {0};
-    if (load_script(r, &err) < 0) {
-        cp_log(CP_LOG_ERROR, "the strategy of %s does not start: %s", r->dep->id, err.message);
-        cp_rollout_stop_script(r, err.message);
-        if (r->dep->state == CP_DEPLOYMENT_RUNNING)
-            cp_rollout_fail(r, &err);
-    }
+    if (load_script(r, &err) == 0)
+        return;
+    /* Another version of the engine may run it: nothing of it is touched until somebody decides. */
+    cp_log(CP_LOG_ERROR, "the strategy of %s does not start: %s", r->dep->id, err.message);
+    if (r->dep->state == CP_DEPLOYMENT_RUNNING)
+        cp_rollout_hold(r, NULL, &err, NULL);
 }
 
 /* Ends. */
@@ -614,6 +614,7 @@ void cp_rollout_after(cp_plane *plane, cp_wl *wl) {
     if (!r || r->dep->state != CP_DEPLOYMENT_RUNNING)
         return;
     take_progress(r);
+    cp_rollout_note_since(r);
     if (r->dep->rolling_back && wl->last.reached) {
         settle_workload(r, true);
         cp_rollout_finish(r, CP_DEPLOYMENT_ROLLED_BACK, NULL, "deploy.rolled_back", NULL);

@@ -59,6 +59,7 @@ char *cp_rollout_command_text(const cp_command *command); /* `replace 50%`: for 
 json_t *cp_rollout_command_row(cp_rollout *r);            /* a row of why: what the pending command waits for */
 
 /* rollout_why.c */
+void cp_rollout_note_since(cp_rollout *r); /* after a pass: what holds now, and what does not any more */
 void cp_rollout_forget_since(cp_rollout *r);
 
 /* rollout_journal.c */

@@ -249,22 +249,37 @@ static void supersede(cp_wl *wl, const char *by, const char *subject) {
     cp_rollout_finish(r, CP_DEPLOYMENT_CANCELLED, NULL, "deploy.cancelled", subject);
 }
 
-/* old = 100%, new = 0, abandoned = 0, all weight on old. Where new is the last good release it has all of it at once.
- */
+static int64_t live_of(const cp_wl *wl, const char *release_id) {
+    int64_t live = 0;
+    for (size_t i = 0; i < wl->instances.count; i++) {
+        const cp_inst *inst = wl->instances.items[i];
+        live += inst->row.desired == CP_DESIRED_RUNNING && cp_streq(inst->row.release_id, release_id);
+    }
+    return live;
+}
+
+/* old = 100%, new = 0, abandoned = 0, all weight on old. Where new is the last good release it has all of it at once;
+ * where it has instances already (a retry, the same release again) they stay until the first command. */
 static void set_roles(cp_plane *plane, cp_wl *wl, const cp_rel *release) {
+    static const cp_share ALL = {.set = true, .percent = true, .value = 100}, NONE = {.set = true};
     const char *current = wl->row.current_release_id;
     bool back = is_current(wl, release->row.id);
+    int64_t n = wl->row.replica_count, live = live_of(wl, release->row.id);
     if (!never_good(wl) && !back)
         cp_wl_set_make(plane, wl, current, CP_SET_OLD);
     cp_wl_set_make(plane, wl, release->row.id, CP_SET_NEW);
     for (size_t i = 0; i < wl->sets.count; i++) {
         cp_replica_set *set = wl->sets.items[i];
         bool new = cp_streq(set->release_id, release->row.id), old = !back &&is_current(wl, set->release_id);
-        bool whole = old || (new &&back);
+        cp_share goal = NONE;
+        if (new)
+            goal = back ? ALL : (cp_share){.set = true, .value = (double)(live < n ? live : n)};
+        else if (old)
+            goal = live > 0 ? (cp_share){0} : ALL; /* unset: what new leaves */
         set->role = new ? CP_SET_NEW : old ? CP_SET_OLD : CP_SET_ABANDONED;
         set->held = -1;
-        set->weight = whole ? 100 : 0;
-        cp_rollout_goal(plane, set, (cp_share){.set = true, .percent = whole, .value = whole ? 100 : 0});
+        set->weight = old || (new &&back) ? 100 : 0;
+        cp_rollout_goal(plane, set, goal);
     }
 }
 

@@ -147,13 +147,14 @@ static int64_t nearest(cp_share share, int64_t n) {
     return share.percent ? (int64_t)floor((double)n * share.value / 100 + 0.5 + 1e-9) : (int64_t)share.value;
 }
 
-/* The goal of the old set in numbers, for the guards. */
-static int64_t old_goal(const cp_wl *wl, int64_t new_goal) {
-    const cp_replica_set *set = cp_wl_set_by_role((cp_wl *)wl, CP_SET_OLD);
+/* The goal of the old set in numbers, for the guards: its own, else what new leaves of N. */
+static int64_t old_goal(const cp_wl *wl) {
+    const cp_replica_set *set = cp_wl_set_by_role((cp_wl *)wl, CP_SET_OLD),
+                         *new = cp_wl_set_by_role((cp_wl *)wl, CP_SET_NEW);
     if (!set)
         return 0;
-    int64_t n = wl->row.replica_count;
-    return set->goal.set ? nearest(set->goal, n) : n > new_goal ? n - new_goal : 0;
+    int64_t n = wl->row.replica_count, taken = new ? nearest(new->goal, n) : 0;
+    return set->goal.set ? nearest(set->goal, n) : n > taken ? n - taken : 0;
 }
 
 static int check_goals(const cp_rollout *r, int64_t new_goal, int64_t old, cp_error *err) {
@@ -168,7 +169,7 @@ static cp_replica_set *set_of(cp_rollout *r, int role) {
 static int begin_launch(cp_rollout *r, cp_command *command, const command_args *args, json_t **value, cp_error *err) {
     (void)command;
     (void)value;
-    int64_t goal = cp_share_resolve(args->share, r->wl->row.replica_count, true), old = old_goal(r->wl, goal);
+    int64_t goal = cp_share_resolve(args->share, r->wl->row.replica_count, true), old = old_goal(r->wl);
     int failed = check_goals(r, goal, old, err);
     if (failed < 0)
         return failed;
@@ -202,8 +203,7 @@ static int begin_retire(cp_rollout *r, cp_command *command, const command_args *
     cp_replica_set *new = set_of(r, CP_SET_NEW), *old = set_of(r, CP_SET_OLD);
     if (!old)
         return 0;
-    int64_t n = r->wl->row.replica_count, new_goal = cp_share_resolve(new->goal, n, true),
-            has = old_goal(r->wl, new_goal);
+    int64_t n = r->wl->row.replica_count, new_goal = cp_share_resolve(new->goal, n, true), has = old_goal(r->wl);
     cp_share gives = args->share.set ? args->share : percent(100), left;
     if (gives.percent && old->goal.set && old->goal.percent)
         left = percent(old->goal.value > gives.value ? old->goal.value - gives.value : 0);

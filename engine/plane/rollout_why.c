@@ -23,10 +23,7 @@ void cp_rollout_forget_since(cp_rollout *r) {
     cp_vec_clear(&r->since);
 }
 
-static int64_t since_when(cp_rollout *r, const json_t *row, int64_t now) {
-    const char *guard = json_string_value(json_object_get(row, "guard")),
-               *instance = json_string_value(json_object_get(row, "instance_id")),
-               *release = json_string_value(json_object_get(row, "release_id"));
+static int64_t since_when(cp_rollout *r, const char *guard, const char *instance, const char *release) {
     cp_autofree char *key = cp_printf("%s/%s/%s", guard, instance ? instance : "", release ? release : "");
     for (size_t i = 0; i < r->since.count; i++) {
         since *s = r->since.items[i];
@@ -36,9 +33,44 @@ static int64_t since_when(cp_rollout *r, const json_t *row, int64_t now) {
         }
     }
     since *s = cp_new0(since);
-    *s = (since){.key = cp_take(key), .at = now, .seen = true};
+    *s = (since){.key = cp_take(key), .at = cp_plane_now(r->plane), .seen = true};
     cp_vec_push(&r->since, s);
-    return now;
+    return s->at;
+}
+
+static const char *text_of(const json_t *row, const char *key) {
+    return json_string_value(json_object_get(row, key));
+}
+
+static void forget_unseen(cp_rollout *r) {
+    for (size_t i = r->since.count; i-- > 0;) {
+        since *s = r->since.items[i];
+        if (s->seen) {
+            s->seen = false;
+            continue;
+        }
+        cp_vec_remove(&r->since, i);
+        free_since(s);
+    }
+}
+
+void cp_rollout_note_since(cp_rollout *r) {
+    const cp_list *blocks = &r->wl->last.blocks;
+    for (size_t i = 0; i < blocks->count && i < 50; i++) {
+        const cp_block *block = CP_LIST_AT(blocks, cp_block, i);
+        since_when(r, block->guard, block->instance_id, block->release_id);
+    }
+    cp_autojson json_t *provider = cp_reconcile_blocks(r->plane, r->wl);
+    size_t i;
+    const json_t *row;
+    json_array_foreach(provider, i, row)
+        since_when(r, text_of(row, "guard"), text_of(row, "instance_id"), text_of(row, "release_id"));
+    for (i = 0; i < r->wl->instances.count && r->since.count < 100; i++) {
+        const cp_inst *inst = r->wl->instances.items[i];
+        if (!inst->row.ready && !cp_is_empty(inst->row.message))
+            since_when(r, "instance", inst->row.id, inst->row.release_id);
+    }
+    forget_unseen(r);
 }
 
 static void stamp(json_t *row, const char *key, int64_t at) {
@@ -48,7 +80,8 @@ static void stamp(json_t *row, const char *key, int64_t at) {
 }
 
 static void add(json_t *rows, cp_rollout *r, json_t *row, int64_t at) {
-    stamp(row, "since", at ? at : since_when(r, row, cp_plane_now(r->plane)));
+    stamp(row, "since",
+          at ? at : since_when(r, text_of(row, "guard"), text_of(row, "instance_id"), text_of(row, "release_id")));
     json_array_append_new(rows, row);
 }
 
@@ -152,12 +185,8 @@ json_t *cp_rollout_why(cp_plane *plane, cp_wl *wl, cp_deployment *dep) {
     (void)plane;
     json_t *rows = json_array();
     cp_rollout *r = wl->rollout && wl->rollout->dep == dep ? wl->rollout : NULL;
-    if (r) {
-        for (size_t i = 0; i < r->since.count; i++)
-            ((since *)r->since.items[i])->seen = false;
-        if (dep->state == CP_DEPLOYMENT_PAUSED)
-            add_pause(rows, r);
-    }
+    if (r && dep->state == CP_DEPLOYMENT_PAUSED)
+        add_pause(rows, r);
     if (dep->error)
         add_failure(rows, dep);
     if (r) {
@@ -166,13 +195,6 @@ json_t *cp_rollout_why(cp_plane *plane, cp_wl *wl, cp_deployment *dep) {
         if (dep->state == CP_DEPLOYMENT_RUNNING) {
             add_blocks(rows, r);
             add_instances(rows, r);
-        }
-        for (size_t i = r->since.count; i-- > 0;) {
-            since *s = r->since.items[i];
-            if (s->seen)
-                continue;
-            cp_vec_remove(&r->since, i);
-            free_since(s);
         }
     } else if (!cp_deployment_is_final(dep->state)) { /* between a failed commit and the reload */
         json_t *row = row_of("store", "the engine is reading its store again");

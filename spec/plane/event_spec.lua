@@ -86,6 +86,9 @@ describe("events", function()
     for _, event in ipairs(lab.events(plane, { types = { "instance.*" } })) do
       assert.matches("^instance%.", event.type)
     end
+    local page = assert(plane.events:list { types = { "instance.*", "workload.created" }, workload = "a", limit = 2 })
+    assert.equal(2, #page.items)
+    assert.equal(5, page.total)
     local _, err = plane.events:list { workload = "c" }
     assert.equal("not_found", err.code)
     _, err = plane.events:list { cursor = "events.x" }

@@ -174,6 +174,33 @@ describe("a workload", function()
     assert.equal(4, lab.count_events(plane, "instance.restarted"))
   end)
 
+  it("stops a restart at the first replica that it broke, and says so", function()
+    local fragile = { { name = "app", image = "app", restart = "never", env = { SIM_READY_DELAY = "5s" } } }
+    local web = lab.workload(plane, { replicas = 4, services = fragile })
+    assert(plane.workloads:restart(web.id))
+    clock:advance "2s"
+    local broken
+    for _, instance in ipairs(lab.instances(plane, web)) do
+      broken = instance.generation == 2 and instance or broken
+    end
+    world:kill(broken.id)
+    clock:advance "2m"
+    local now = assert(plane.workloads:get(web.id))
+    assert.equal("active", now.state)
+    assert.matches("the restart stopped at " .. broken.name, now.message, 1, true)
+    local old = 0
+    for _, instance in ipairs(lab.instances(plane, web)) do
+      old = old + (instance.generation == 1 and 1 or 0)
+      assert.is_true(instance.ready) -- what broke was replaced all the same
+    end
+    assert.equal(3, old)
+    assert(plane.workloads:restart(web.id, { wait = "2m" }))
+    for _, instance in ipairs(lab.instances(plane, web)) do
+      assert.equal(3, instance.generation)
+    end
+    assert.is_nil((assert(plane.workloads:get(web.id)).message))
+  end)
+
   it("can be restarted again and again", function()
     local web = lab.workload(plane, { replicas = 2 })
     for generation = 2, 4 do
@@ -239,6 +266,46 @@ describe("a workload", function()
     world:outage(false)
     clock:advance "2m"
     assert.equal(2, assert(plane.workloads:get(web.id)).ready_replicas)
+  end)
+end)
+
+describe("a stateful set", function()
+  local plane, clock, world
+
+  before_each(function()
+    plane, clock, world = lab.open { seed = 12 }
+  end)
+  after_each(function() lab.close(plane) end)
+
+  it("is updated in place: same ids, same indices, one at a time", function()
+    local db = lab.workload(plane, { name = "db", kind = "stateful_set", replicas = 3 })
+    local before = by_index(plane, db)
+    local deployment = assert(plane.workloads:deploy(db.id, lab.good()))
+    local least = 3
+    for _ = 1, 300 do
+      clock:advance "100ms"
+      least = math.min(least, assert(plane.workloads:get(db.id)).ready_replicas)
+    end
+    assert.equal("succeeded", assert(plane.deployments:get(deployment.id)).state)
+    assert.equal(2, least)
+    local after, indices = by_index(plane, db)
+    assert.same(before, after)
+    assert.same({ 0, 1, 2 }, indices)
+    assert.equal(3, world:counts().update)
+    assert.equal(3, world:counts().provision)
+    for _, instance in ipairs(lab.instances(plane, db)) do
+      assert.equal(deployment.release_id, instance.release_id)
+    end
+    assert(plane.workloads:restart(db.id, { wait = "1m" })) -- an update raised generations: a restart is above them
+    assert.equal(3, world:counts().restart)
+  end)
+
+  it("loses its highest index first, whatever its state", function()
+    local db = lab.workload(plane, { name = "db", kind = "stateful_set", replicas = 3 })
+    lab.kill(plane, db)
+    assert(plane.workloads:scale(db.id, { replicas = 2, wait = "1m" }))
+    local _, indices = by_index(plane, db)
+    assert.same({ 0, 1 }, indices)
   end)
 end)
 

@@ -135,6 +135,25 @@ describe("a provider", function()
   end)
 end)
 
+describe("a provider that fails half of what it is asked", function()
+  it("gets everything done in the end, and nothing twice", function()
+    local plane, clock, world = lab.open { seed = 21, scenario = { error_rate = 0.5, jitter = 0.5 } }
+    local web = lab.workload(plane, { replicas = 10, settle = false, max_failures = 1000 })
+    clock:advance "10m"
+    assert.equal(10, assert(plane.workloads:get(web.id)).ready_replicas)
+    assert(plane.workloads:scale(web.id, { replicas = 4 }))
+    clock:advance "10m"
+    assert.equal(4, world:counts().live)
+    assert(plane.workloads:restart(web.id, { parallel = 4 }))
+    clock:advance "10m"
+    assert(plane.workloads:delete(web.id))
+    clock:advance "20m"
+    assert.equal("destroyed", assert(plane.workloads:get(web.id)).state)
+    assert.equal(0, world:counts().live)
+    lab.close(plane)
+  end)
+end)
+
 describe("an engine that starts again", function()
   local folder, plane, clock, world
 

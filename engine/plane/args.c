@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define FIELD(type_, member, kind, ...)                                                                                \
-    {.name = #member, .type = kind, .offset = offsetof(type_, member), __VA_ARGS__}
+    { .name = #member, .type = kind, .offset = offsetof(type_, member), __VA_ARGS__ }
 #define WAIT(type_)                                                                                                    \
     FIELD(type_, wait, CP_DURATION, .min = 0, .max = CP_MAX_DURATION_MS,                                               \
           .doc = "answer when settled, or when this has passed")
@@ -14,8 +14,10 @@
     FIELD(type_, limit, CP_INT, .min = 1, .max = CP_MAX_LIST, .fallback = "50", .doc = "items per page"),              \
         FIELD(type_, cursor, CP_STRING, .doc = "next_cursor of the page before")
 #define DESC(name_, type_, fields_, doc_, ...)                                                                         \
-    {.name = name_, .size = sizeof(type_), .fields = fields_, .count = CP_COUNT(fields_),                              \
-     .present = offsetof(type_, present), .doc = doc_, __VA_ARGS__}
+    {                                                                                                                  \
+        .name = name_, .size = sizeof(type_), .fields = fields_, .count = CP_COUNT(fields_),                           \
+        .present = offsetof(type_, present), .doc = doc_, __VA_ARGS__                                                  \
+    }
 
 const cp_desc cp_none_args_desc = {
     .name = "none", .size = sizeof(cp_none_args), .present = offsetof(cp_none_args, present), .doc = "no options"};

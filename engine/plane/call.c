@@ -299,8 +299,8 @@ void cp_call_run(void *userdata) {
     }
 }
 
-void cp_plane_call(cp_plane *plane, const cp_operation *op, const char *id, const json_t *args,
-                   const cp_claims *claims, cp_reply *reply, void *userdata, cp_call **ret) {
+void cp_plane_call(cp_plane *plane, const cp_operation *op, const char *id, const json_t *args, const cp_claims *claims,
+                   cp_reply *reply, void *userdata, cp_call **ret) {
     cp_call *call = cp_new0(cp_call);
     *call = (cp_call){.plane = plane, .op = op, .reply = reply, .userdata = userdata, .index = plane->calls.count};
     call->own_id = cp_strdup(id);
@@ -375,10 +375,12 @@ void cp_call_settle_unknown(cp_plane *plane, bool known) {
     for (size_t i = 0; i < plane->unknown.count; i++) {
         cp_call *call = plane->unknown.items[i];
         if (known)
-            cp_fail(&call->error, CP_E_STORAGE_FAILED, "the store could not write %s; nothing was changed", call->op->name);
+            cp_fail(&call->error, CP_E_STORAGE_FAILED, "the store could not write %s; nothing was changed",
+                    call->op->name);
         else
             cp_fail(&call->error, CP_E_STORAGE_FAILED,
-                    "outcome unknown: the store failed while it wrote %s and does not take writes; look before asking again",
+                    "outcome unknown: the store failed while it wrote %s and does not take writes; look before asking "
+                    "again",
                     call->op->name);
         call->error.details = json_pack("{s:s}", "outcome", known ? "not_done" : "unknown");
         cp_loop_defer(plane->loop, deliver, call);

@@ -67,8 +67,8 @@ static int begin(cp_plane *plane, cp_call *call, cp_wl *wl, cp_rel *rel, const c
             if (cp_streq(((cp_deployment *)wl->deployments.items[i])->release_id, rel->row.id))
                 dep = wl->deployments.items[i];
         json_t *view = dep ? cp_view_deployment(plane, dep) : json_object();
-        cp_autofree char *message =
-            cp_printf("nothing to do: every replica of %s runs release %" PRId64 " already", wl->row.slug, rel->row.version);
+        cp_autofree char *message = cp_printf("nothing to do: every replica of %s runs release %" PRId64 " already",
+                                              wl->row.slug, rel->row.version);
         json_object_set_new(view, "message", json_string(message));
         json_object_set_new(view, "unchanged", json_true());
         cp_call_answer(call, view);

@@ -1,6 +1,6 @@
 /* engine/plane/event.c -- Events: rows in the transaction of the change they tell of, and streams of them.
- * A stream reads from the store at its own pace from a position, so a slow one loses nothing and holds nothing up; it is
- * told `gap` where retention was faster. Must not know who listens. */
+ * A stream reads from the store at its own pace from a position, so a slow one loses nothing and holds nothing up; it
+ * is told `gap` where retention was faster. Must not know who listens. */
 #include "plane/args.h"
 
 #include "base/id.h"

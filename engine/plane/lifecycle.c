@@ -135,8 +135,9 @@ int cp_run_restart(cp_plane *plane, cp_call *call, cp_error *err) {
     if (r < 0)
         return r;
     if (wl->row.state == CP_WORKLOAD_PAUSED || cp_rollout_active(wl))
-        return cp_fail(err, CP_E_INVALID_STATE, "workload %s is %s; restart needs one that runs and is not being deployed",
-                       wl->row.slug, state_name(wl));
+        return cp_fail(err, CP_E_INVALID_STATE,
+                       "workload %s is %s; restart needs one that runs and is not being deployed", wl->row.slug,
+                       state_name(wl));
     /* An update in place raises an instance's generation as well: ours must be above all of them. */
     for (size_t i = 0; i < wl->instances.count; i++) {
         int64_t theirs = ((cp_inst *)wl->instances.items[i])->row.generation;

@@ -142,7 +142,8 @@ static bool open_source(source *s) {
         options.since = s->after_ns / 1000000;
     s->full = false;
     cp_autoerror cp_error err = {0};
-    return s->provider->class->logs(s->provider, s->instance_id, s->service, &options, on_line, s, &s->handle, &err) >= 0;
+    return s->provider->class->logs(s->provider, s->instance_id, s->service, &options, on_line, s, &s->handle, &err) >=
+           0;
 }
 
 static source *find_source(const reader *r, const char *instance_id, const char *service) {
@@ -220,8 +221,8 @@ static int join(reader *r, cp_wl *wl, cp_error *err) {
         const char *const values[] = {wl->row.id, since, NULL};
         gone_reader g = {.r = r, .wl = wl};
         int e = cp_store_each(r->plane->store, &cp_instance_desc,
-                              "workload_id = ? AND state = 'destroyed' AND updated_at > CAST(? AS INTEGER)", values, NULL,
-                              MOST_SOURCES, add_gone, &g, err);
+                              "workload_id = ? AND state = 'destroyed' AND updated_at > CAST(? AS INTEGER)", values,
+                              NULL, MOST_SOURCES, add_gone, &g, err);
         if (e < 0)
             return e;
     } else if (!r->follow) {
@@ -413,7 +414,8 @@ static int check_service(const cp_wl *wl, const char *service, cp_error *err) {
         return 0;
     const char *near = cp_nearest(service, names, count);
     cp_autofree char *hint = near ? cp_printf("did you mean '%s'?", near) : NULL;
-    return cp_fail_at(err, CP_E_NOT_FOUND, "service", hint, "workload %s has no service '%.80s'", wl->row.slug, service);
+    return cp_fail_at(err, CP_E_NOT_FOUND, "service", hint, "workload %s has no service '%.80s'", wl->row.slug,
+                      service);
 }
 
 int cp_logs_stream(cp_plane *plane, const char *id, const void *args, const char *tenant, cp_stream *stream,

@@ -9,7 +9,7 @@
 #include <string.h>
 
 enum {
-    RESYNC = 45000,         /* ms, with a watch; +-20 % */
+    RESYNC = 45000, /* ms, with a watch; +-20 % */
     RESYNC_UNWATCHED = 5000,
 };
 
@@ -38,10 +38,16 @@ static void keep_readiness(const cp_instance *row, cp_list *services) {
 /* Copies what was seen into the row; true when something of it changed. */
 static bool take_over(cp_inst *inst, const cp_observation *seen, bool probes) {
     cp_instance *row = &inst->row;
-    cp_observation old = {.services = row->service_status, .endpoints = row->endpoints, .restarts = row->restarts,
-                          .started_at = row->started_at, .provider_ref = row->provider_ref};
-    cp_observation lent = {.services = seen->services, .endpoints = seen->endpoints, .restarts = seen->restarts,
-                           .started_at = seen->started_at, .provider_ref = seen->provider_ref};
+    cp_observation old = {.services = row->service_status,
+                          .endpoints = row->endpoints,
+                          .restarts = row->restarts,
+                          .started_at = row->started_at,
+                          .provider_ref = row->provider_ref};
+    cp_observation lent = {.services = seen->services,
+                           .endpoints = seen->endpoints,
+                           .restarts = seen->restarts,
+                           .started_at = seen->started_at,
+                           .provider_ref = seen->provider_ref};
     cp_observation now = {0};
     cp_desc_copy(&cp_observation_desc, &now, &lent);
     if (!probes)
@@ -73,7 +79,7 @@ static void observe(cp_plane *plane, cp_inst *inst, const cp_observation *seen) 
     bool probes = cp_runtime_of(plane, inst)->provider->class->capabilities & CP_CAN_PROBE;
     bool changed = there && take_over(inst, seen, probes);
     if (first && inst->row.restarts != restarts)
-        cp_readiness_set(plane, inst, false); /* another run than the one that our rows tell of */
+        cp_readiness_set(plane, inst, false);                       /* another run than the one that our rows tell of */
     if (there && seen->generation > inst->row.applied_generation) { /* done by an engine that could not record it */
         inst->row.applied_generation = seen->generation;
         changed = true;
@@ -291,8 +297,9 @@ json_t *cp_reconcile_blocks(cp_plane *plane, cp_wl *wl) {
     for (size_t i = 0; plane->reconciler && i < plane->reconciler->count; i++) {
         const cp_runtime *runtime = &plane->reconciler->runtimes[i];
         if (runtime->down && cp_streq(runtime->provider->name, wl->row.provider_name))
-            json_array_append_new(rows, json_pack("{s:s, s:I, s:i, s:s}", "guard", "provider", "value",
-                                                  (json_int_t)runtime->outages, "needed", 0, "message", runtime->message));
+            json_array_append_new(rows,
+                                  json_pack("{s:s, s:I, s:i, s:s}", "guard", "provider", "value",
+                                            (json_int_t)runtime->outages, "needed", 0, "message", runtime->message));
     }
     int64_t now = cp_loop_mono(plane->loop);
     for (size_t i = 0; i < wl->instances.count; i++) {

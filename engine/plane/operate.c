@@ -89,8 +89,8 @@ void cp_instance_set_state(cp_plane *plane, cp_inst *inst, int state, const char
         return;
     for (int step; inst->row.state != state; inst->row.state = step)
         if (!next_step(inst->row.state, state, &step)) {
-            cp_log(CP_LOG_ERROR, "instance %s cannot go from %s to %s", inst->row.id, cp_instance_states[inst->row.state],
-                   cp_instance_states[state]);
+            cp_log(CP_LOG_ERROR, "instance %s cannot go from %s to %s", inst->row.id,
+                   cp_instance_states[inst->row.state], cp_instance_states[state]);
             return;
         }
     if (said)
@@ -225,7 +225,7 @@ static cp_inst *take(cp_runtime *runtime, int class) {
 }
 
 static void unqueue(cp_plane *plane, cp_inst *inst) {
-    for (int class = 0; class < 2 && inst->queued; class++) {
+    for (int class = 0; class < 2 && inst->queued; class ++) {
         cp_wl *wl = inst->wl;
         cp_inst *before = NULL, *at = wl->queue_head[class];
         while (at && at != inst) {
@@ -313,7 +313,7 @@ static void start(cp_plane *plane, cp_runtime *runtime, cp_inst *inst) {
 void cp_operate_drain(cp_plane *plane) {
     for (size_t i = 0; i < plane->reconciler->count; i++) {
         cp_runtime *runtime = &plane->reconciler->runtimes[i];
-        for (int class = 0; class < 2; class++) {
+        for (int class = 0; class < 2; class ++) {
             while (runtime->in_flight < CP_MAX_OPERATIONS && !runtime->down && !cp_plane_stopped(plane)) {
                 cp_inst *inst = take(runtime, class);
                 if (!inst)
@@ -369,8 +369,8 @@ static void operation_failed(cp_plane *plane, cp_runtime *runtime, cp_inst *inst
     inst->outages = 0;
     inst->attempts++;
     cp_autofree char *message =
-        cp_printf("%s (try %" PRId64 " of %d)", err->message, inst->attempts < CP_MAX_RETRIES ? inst->attempts : CP_MAX_RETRIES,
-                  CP_MAX_RETRIES);
+        cp_printf("%s (try %" PRId64 " of %d)", err->message,
+                  inst->attempts < CP_MAX_RETRIES ? inst->attempts : CP_MAX_RETRIES, CP_MAX_RETRIES);
     if (inst->attempts < CP_MAX_RETRIES) {
         cp_instance_set_state(plane, inst, inst->row.state, message);
     } else if (inst->attempts == CP_MAX_RETRIES) {

@@ -14,12 +14,12 @@
 #include <string.h>
 
 enum {
-    ROUNDS = 8,            /* passes per turn while passes make each other's workload dirty again */
-    SAVE_TIME = 1000,      /* ms: plane time is written at least this often while something depends on it */
-    RECOVER_FIRST = 50,    /* ms until the store is tried again; doubles */
+    ROUNDS = 8,         /* passes per turn while passes make each other's workload dirty again */
+    SAVE_TIME = 1000,   /* ms: plane time is written at least this often while something depends on it */
+    RECOVER_FIRST = 50, /* ms until the store is tried again; doubles */
     RECOVER_LAST = 2000,
-    RECOVERED = 5000,      /* ms after which a recovered store counts as well */
-    UNKNOWN_AFTER = 2000,  /* ms until callers are told that nobody knows */
+    RECOVERED = 5000,     /* ms after which a recovered store counts as well */
+    UNKNOWN_AFTER = 2000, /* ms until callers are told that nobody knows */
     RETAIN_EVERY = 60000,
 };
 
@@ -354,8 +354,8 @@ int cp_plane_new(const cp_plane_parts *parts, cp_plane **ret, cp_error *err) {
     plane->unknown_timer = cp_timer_new(plane->loop, on_unknown, plane);
     plane->retain_timer = cp_timer_new(plane->loop, on_retain, plane);
     cp_events_new(plane);
-    cp_loop_hooks hooks = {.decide = on_decide, .commit = on_commit, .failed = on_failed, .pending = on_pending,
-                           .userdata = plane};
+    cp_loop_hooks hooks = {
+        .decide = on_decide, .commit = on_commit, .failed = on_failed, .pending = on_pending, .userdata = plane};
     cp_loop_set_hooks(plane->loop, &hooks);
 
     int r = default_tenant(plane, err);
@@ -383,7 +383,8 @@ void cp_plane_free(cp_plane *plane) {
     }
     cp_call_free_all(plane);
     cp_loop_set_hooks(plane->loop, NULL);
-    /* What the last turn wrote is true unless its commit failed; an open transaction is a turn that nobody was told of. */
+    /* What the last turn wrote is true unless its commit failed; an open transaction is a turn that nobody was told of.
+     */
     if (!plane->crashed && !plane->broken && !plane->turn_failed && cp_store_dirty(plane->store)) {
         cp_autoerror cp_error err = {0};
         save_time(plane);

@@ -11,12 +11,12 @@
 typedef struct cp_plane cp_plane;
 
 typedef struct cp_plane_parts {
-    cp_loop *loop;            /* lent; outlives the plane */
-    cp_store *store;          /* taken: closed by cp_plane_free */
-    cp_scripts *scripts;      /* taken */
-    cp_provider **providers;  /* NULL-terminated; the first is the default. Taken when own_providers */
-    bool own_providers;       /* false: the owner keeps them (a simulated crash keeps the sim's world) */
-    const char *plane_id;     /* from the store's meta; the providers were opened with it */
+    cp_loop *loop;           /* lent; outlives the plane */
+    cp_store *store;         /* taken: closed by cp_plane_free */
+    cp_scripts *scripts;     /* taken */
+    cp_provider **providers; /* NULL-terminated; the first is the default. Taken when own_providers */
+    bool own_providers;      /* false: the owner keeps them (a simulated crash keeps the sim's world) */
+    const char *plane_id;    /* from the store's meta; the providers were opened with it */
 } cp_plane_parts;
 
 /* Loads everything from the store, adopts what runs, and goes on. The loop's hooks become the plane's. */
@@ -25,7 +25,7 @@ void cp_plane_free(cp_plane *plane); /* detaches: pending replies are answered `
 CP_DEFINE_CLEANUP(cp_plane, cp_plane_free)
 cp_loop *cp_plane_loop(cp_plane *plane);
 const char *cp_plane_id(const cp_plane *plane);
-int64_t cp_plane_time(const cp_plane *plane); /* plane time, ms */
+int64_t cp_plane_time(const cp_plane *plane);              /* plane time, ms */
 bool cp_plane_ready(const cp_plane *plane, cp_error *err); /* for /readyz: store trusted, adoption done */
 #ifdef CP_FAILPOINTS
 /* For crash specs. kill: as by kill -9, it does nothing any more and writes nothing when it is freed. */
@@ -38,7 +38,8 @@ json_t *cp_plane_stats(cp_plane *plane); /* workloads, instances, stall, commits
 typedef struct cp_claims {
     const char *tenant_id; /* NULL: the default tenant */
     const char *subject;   /* becomes actor_id of events and initiator of deployments */
-    const char *if_match;  /* a mutation of a workload only when this is its ETag, else `conflict`; NULL: whatever it is */
+    const char
+        *if_match; /* a mutation of a workload only when this is its ETag, else `conflict`; NULL: whatever it is */
 } cp_claims;
 
 /* The ETag of a workload's JSON text, with its quotes. */
@@ -56,9 +57,9 @@ enum {
 };
 
 typedef struct cp_operation {
-    const char *name;    /* "workloads.scale": namespace and method in Lua; cp_workload_scale in C */
-    const char *method;  /* "POST" */
-    const char *path;    /* "/workloads/{id}/scale", under /v1 */
+    const char *name;   /* "workloads.scale": namespace and method in Lua; cp_workload_scale in C */
+    const char *method; /* "POST" */
+    const char *path;   /* "/workloads/{id}/scale", under /v1 */
     unsigned flags;
     const cp_desc *args; /* the options table = request body or query */
     const char *id_of;   /* what {id} means: "workload" (id or slug), "deployment", "release", "instance" */
@@ -72,8 +73,8 @@ const cp_operation *cp_operation_find(const char *name); /* NULL when unknown */
 /* Starts a call. args: an object (NULL = empty), parsed by op->args: unknown keys are `invalid` with the nearest.
  * Every failure comes through reply as well, so that one path handles it; the function itself never fails.
  * *ret (may be NULL) cancels: after cp_call_cancel reply is not called (the work goes on). */
-void cp_plane_call(cp_plane *plane, const cp_operation *op, const char *id, const json_t *args,
-                   const cp_claims *claims, cp_reply *reply, void *userdata, cp_call **ret);
+void cp_plane_call(cp_plane *plane, const cp_operation *op, const char *id, const json_t *args, const cp_claims *claims,
+                   cp_reply *reply, void *userdata, cp_call **ret);
 void cp_call_cancel(cp_call *call);
 
 /* Streams: workloads.stream_logs, events.stream. event is lent; NULL is the end (err says why, NULL = a plain end).

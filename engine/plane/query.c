@@ -12,8 +12,8 @@ static int failed(const cp_error *err) {
     return err && err->code ? err->code : CP_E_NOT_FOUND;
 }
 
-/* Cursors: the list's name, the id of the last row shown, and a check over both and the owner, so that a cut one, or one
- * of another list or tenant, is refused instead of starting anew. Ids order rows, so the row itself may be gone. */
+/* Cursors: the list's name, the id of the last row shown, and a check over both and the owner, so that a cut one, or
+ * one of another list or tenant, is refused instead of starting anew. Ids order rows, so the row itself may be gone. */
 
 static uint32_t check(const char *list, const char *owner, const char *id) {
     const char *const parts[] = {list, owner, id};
@@ -43,7 +43,8 @@ static int read_cursor(const char *cursor, const char *list, const char *owner, 
             return 0;
         }
     }
-    return cp_fail_at(err, CP_E_INVALID, "cursor", NULL, "'%.80s' is not a cursor of this list; take next_cursor", cursor);
+    return cp_fail_at(err, CP_E_INVALID, "cursor", NULL, "'%.80s' is not a cursor of this list; take next_cursor",
+                      cursor);
 }
 
 int cp_run_get(cp_plane *plane, cp_call *call, cp_error *err) {
@@ -56,7 +57,8 @@ int cp_run_get(cp_plane *plane, cp_call *call, cp_error *err) {
 
 int cp_run_get_by_slug(cp_plane *plane, cp_call *call, cp_error *err) {
     if (strchr(call->id, '_'))
-        return cp_fail_at(err, CP_E_INVALID, "id", NULL, "'%.80s' is not a slug: slugs have a-z, 0-9 and '-'", call->id);
+        return cp_fail_at(err, CP_E_INVALID, "id", NULL, "'%.80s' is not a slug: slugs have a-z, 0-9 and '-'",
+                          call->id);
     return cp_run_get(plane, call, err);
 }
 
@@ -227,10 +229,9 @@ static const struct {
     unsigned bit;
     const char *name;
 } CAPABILITIES[] = {
-    {CP_CAN_LOGS, "logs"},       {CP_CAN_EXEC, "exec"},
-    {CP_CAN_VOLUMES, "volumes"}, {CP_CAN_UPDATE, "update"},
-    {CP_CAN_WATCH, "watch"},     {CP_CAN_RESTART_POLICY, "restart_policy"},
-    {CP_CAN_PROBE, "probe"},     {CP_CAN_RESOURCES, "resources"},
+    {CP_CAN_LOGS, "logs"},     {CP_CAN_EXEC, "exec"},           {CP_CAN_VOLUMES, "volumes"},
+    {CP_CAN_UPDATE, "update"}, {CP_CAN_WATCH, "watch"},         {CP_CAN_RESTART_POLICY, "restart_policy"},
+    {CP_CAN_PROBE, "probe"},   {CP_CAN_RESOURCES, "resources"},
 };
 
 int cp_run_providers_list(cp_plane *plane, cp_call *call, cp_error *err) {
@@ -242,8 +243,8 @@ int cp_run_providers_list(cp_plane *plane, cp_call *call, cp_error *err) {
         for (size_t c = 0; c < CP_COUNT(CAPABILITIES); c++)
             if (provider->class->capabilities & CAPABILITIES[c].bit)
                 json_array_append_new(capabilities, json_string(CAPABILITIES[c].name));
-        json_t *view = json_pack("{s:s, s:s, s:b, s:o}", "name", provider->name, "type", provider->class->type, "default",
-                                 i == 0, "capabilities", capabilities);
+        json_t *view = json_pack("{s:s, s:s, s:b, s:o}", "name", provider->name, "type", provider->class->type,
+                                 "default", i == 0, "capabilities", capabilities);
         if (provider->class->info)
             json_object_set_new(view, "info", provider->class->info(provider));
         json_array_append_new(items, view);

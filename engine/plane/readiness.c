@@ -12,8 +12,8 @@
 #include <string.h>
 
 enum {
-    FIRST = 50,     /* ms after a service was seen running */
-    EAGER = 1000,   /* between tries until the first success, at most */
+    FIRST = 50,   /* ms after a service was seen running */
+    EAGER = 1000, /* between tries until the first success, at most */
 };
 
 typedef struct check {
@@ -176,10 +176,11 @@ static int begin_request(check *c, const cp_health_check *spec, cp_error *err) {
         return cp_fail(err, CP_E_INVALID, "there is no port %s to ask", spec->port ? spec->port : "at all");
     const char *host = endpoint && !cp_is_empty(endpoint->host) ? endpoint->host : "127.0.0.1";
     bool v6 = strchr(host, ':') != NULL;
-    cp_autofree char *target =
-        cp_printf("%s://%s%s%s:%" PRId64 "%s", spec->type == CP_CHECK_TCP ? "tcp" : "http", v6 ? "[" : "", host,
-                  v6 ? "]" : "", endpoint ? endpoint->port : number,
-                  spec->type == CP_CHECK_TCP ? "" : cp_is_empty(spec->path) ? "/" : spec->path);
+    cp_autofree char *target = cp_printf("%s://%s%s%s:%" PRId64 "%s", spec->type == CP_CHECK_TCP ? "tcp" : "http",
+                                         v6 ? "[" : "", host, v6 ? "]" : "", endpoint ? endpoint->port : number,
+                                         spec->type == CP_CHECK_TCP ? ""
+                                         : cp_is_empty(spec->path)  ? "/"
+                                                                    : spec->path);
     if (!c->plane->http) {
         int r = cp_http_new(c->plane->loop, &c->plane->http, err);
         if (r < 0)
@@ -215,8 +216,12 @@ static void make_checks(cp_plane *plane, cp_inst *inst) {
             continue;
         check *c = &all->items[all->count++];
         /* An engine that starts over running instances believes its predecessor until the checks say otherwise. */
-        *c = (check){.plane = plane, .inst = inst, .service = cp_strdup(service->name), .restarts = -1,
-                     .healthy = inst->row.ready, .passed = inst->row.ready};
+        *c = (check){.plane = plane,
+                     .inst = inst,
+                     .service = cp_strdup(service->name),
+                     .restarts = -1,
+                     .healthy = inst->row.ready,
+                     .passed = inst->row.ready};
         c->timer = cp_timer_new(plane->loop, begin, c);
     }
 }

@@ -133,13 +133,12 @@ static void build_input(cp_plane *plane, cp_wl *wl, cp_decide_input *input) {
     for (size_t i = 0; i < wl->sets.count; i++) {
         const cp_replica_set *set = wl->sets.items[i];
         const cp_rel *rel = cp_wl_release(wl, set->release_id);
-        *CP_LIST_AT(&input->sets, cp_decide_set, i) =
-            (cp_decide_set){.release_id = set->release_id,
-                            .role = set->role,
-                            .goal = set->goal,
-                            .held = set->held,
-                            .order = rel ? rel->row.version : 0,
-                            .round_up = cp_rollout_rounds_up(wl, set)};
+        *CP_LIST_AT(&input->sets, cp_decide_set, i) = (cp_decide_set){.release_id = set->release_id,
+                                                                      .role = set->role,
+                                                                      .goal = set->goal,
+                                                                      .held = set->held,
+                                                                      .order = rel ? rel->row.version : 0,
+                                                                      .round_up = cp_rollout_rounds_up(wl, set)};
     }
     input->instances.count = wl->instances.count;
     input->instances.items = cp_alloc0(wl->instances.count * sizeof(cp_decide_replica));
@@ -181,9 +180,9 @@ static cp_inst *create(cp_plane *plane, cp_wl *wl, const cp_decide_action *actio
     inst->anew = true;
     inst->seen = CP_SEEN_ABSENT;
     cp_plane_save_instance(plane, inst);
-    cp_plane_event(plane, "instance.created", NULL, wl, inst, NULL,
-                   json_pack("{s:I, s:s}", "replica_index", (json_int_t)action->replica_index, "release_id",
-                             action->release_id));
+    cp_plane_event(
+        plane, "instance.created", NULL, wl, inst, NULL,
+        json_pack("{s:I, s:s}", "replica_index", (json_int_t)action->replica_index, "release_id", action->release_id));
     return inst;
 }
 
@@ -208,8 +207,8 @@ static bool may_create(cp_plane *plane, cp_wl *wl, const cp_decide_action *actio
         return true;
     cp_plane_wake(plane, wl, s->next_at);
     add_block(wl, "backoff", (double)(s->next_at - now) / 1000, 0, NULL, action->release_id,
-              cp_printf("replica %" PRId64 " gave up %" PRId64 " times; the next try is in %.1f s", action->replica_index,
-                        s->failures, (double)(s->next_at - now) / 1000));
+              cp_printf("replica %" PRId64 " gave up %" PRId64 " times; the next try is in %.1f s",
+                        action->replica_index, s->failures, (double)(s->next_at - now) / 1000));
     return false;
 }
 

@@ -14,7 +14,7 @@ typedef struct cp_runtime {
     char *message;                      /* why it is down */
     uint64_t list_operations;           /* the count of operations when list() was asked */
     cp_timer *resync;
-    cp_table *orphans;                  /* what was reported */
+    cp_table *orphans; /* what was reported */
 } cp_runtime;
 
 struct cp_reconciler {
@@ -23,7 +23,7 @@ struct cp_reconciler {
     size_t count;
     uint64_t operations; /* begun and ended */
     bool drain_queued;
-    cp_vec looks;        /* observe.c: questions under way */
+    cp_vec looks; /* observe.c: questions under way */
 };
 
 cp_runtime *cp_runtime_of(cp_plane *plane, const cp_inst *inst);

@@ -65,7 +65,8 @@ static void drop_deployment(cp_plane *plane, cp_wl *wl, cp_deployment *dep) {
 
 static size_t trim_deployments(cp_plane *plane, cp_wl *wl) {
     size_t gone = 0;
-    while (wl->deployments.count > CP_KEEP_DEPLOYMENTS && cp_deployment_is_final(((cp_deployment *)wl->deployments.items[0])->state)) {
+    while (wl->deployments.count > CP_KEEP_DEPLOYMENTS &&
+           cp_deployment_is_final(((cp_deployment *)wl->deployments.items[0])->state)) {
         drop_deployment(plane, wl, wl->deployments.items[0]);
         gone++;
     }
@@ -102,8 +103,8 @@ void cp_retain(cp_plane *plane) {
     int64_t count = 0;
     cp_autoerror cp_error err = {0};
     /* Asked before it is written: nothing to prune must be no commit. */
-    if (cp_store_count(plane->store, &cp_event_desc, "at < CAST(? AS INTEGER)", (const char *const[]){events, NULL}, &count,
-                       &err) == 0 &&
+    if (cp_store_count(plane->store, &cp_event_desc, "at < CAST(? AS INTEGER)", (const char *const[]){events, NULL},
+                       &count, &err) == 0 &&
         count)
         prune(plane, &cp_event_desc,
               "seq IN (SELECT seq FROM event WHERE at < CAST(? AS INTEGER) ORDER BY seq LIMIT CAST(? AS INTEGER))",
@@ -112,6 +113,7 @@ void cp_retain(cp_plane *plane) {
                        (const char *const[]){destroyed, NULL}, &count, &err) == 0 &&
         count)
         prune(plane, &cp_instance_desc,
-              "id IN (SELECT id FROM instance WHERE state = 'destroyed' AND updated_at < CAST(? AS INTEGER) LIMIT CAST(? AS INTEGER))",
+              "id IN (SELECT id FROM instance WHERE state = 'destroyed' AND updated_at < CAST(? AS INTEGER) LIMIT "
+              "CAST(? AS INTEGER))",
               old_instances);
 }

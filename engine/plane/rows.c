@@ -21,7 +21,8 @@ bool cp_wl_deleted(const cp_wl *wl) {
     return wl->row.state == CP_WORKLOAD_DESTROYING || wl->row.state == CP_WORKLOAD_DESTROYED;
 }
 
-/* Where an id belongs among workloads ordered by id. New ids are larger than all before, so it is nearly always last. */
+/* Where an id belongs among workloads ordered by id. New ids are larger than all before, so it is nearly always last.
+ */
 static size_t order_position(const cp_plane *plane, const char *id) {
     size_t low = 0, high = plane->order.count;
     while (low < high) {

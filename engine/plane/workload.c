@@ -63,8 +63,8 @@ void cp_workload_spec_refresh(cp_plane *plane, cp_wl *wl) {
 int cp_services_supported(const cp_provider *provider, const cp_list *services, int kind, cp_error *err) {
     unsigned can = provider->class->capabilities;
     if (kind == CP_KIND_STATEFUL_SET && !(can & CP_CAN_UPDATE))
-        return cp_fail_at(err, CP_E_UNSUPPORTED, "kind", NULL, "provider %s cannot update in place, which stateful_set needs",
-                          provider->name);
+        return cp_fail_at(err, CP_E_UNSUPPORTED, "kind", NULL,
+                          "provider %s cannot update in place, which stateful_set needs", provider->name);
     for (size_t i = 0; i < services->count; i++) {
         const cp_service *service = CP_LIST_AT(services, cp_service, i);
         cp_autofree char *at = cp_printf("services[%zu]", i);
@@ -77,7 +77,8 @@ int cp_services_supported(const cp_provider *provider, const cp_list *services, 
         if (!service->health_check || (can & CP_CAN_PROBE))
             continue;
         if (service->health_check->type == CP_CHECK_GRPC)
-            return cp_fail_at(err, CP_E_UNSUPPORTED, check, "use http, tcp or command", "grpc checks are not supported");
+            return cp_fail_at(err, CP_E_UNSUPPORTED, check, "use http, tcp or command",
+                              "grpc checks are not supported");
         if (service->health_check->type == CP_CHECK_COMMAND && !(can & CP_CAN_EXEC))
             return cp_fail_at(err, CP_E_UNSUPPORTED, check, "use http or tcp",
                               "provider %s cannot run a command in an instance", provider->name);
@@ -154,8 +155,8 @@ static int check_create(cp_plane *plane, const cp_create_args *args, const char 
     cp_autofree char *key = cp_plane_slug_key(tenant, *slug);
     const cp_wl *taken = cp_table_get(plane->slugs, key);
     if (taken)
-        return cp_fail_at(err, CP_E_ALREADY_EXISTS, "name", NULL, "the name '%s' gives the slug %s, which workload %s has",
-                          args->name, *slug, taken->row.id);
+        return cp_fail_at(err, CP_E_ALREADY_EXISTS, "name", NULL,
+                          "the name '%s' gives the slug %s, which workload %s has", args->name, *slug, taken->row.id);
     return 0;
 }
 
@@ -204,7 +205,8 @@ int cp_run_create(cp_plane *plane, cp_call *call, cp_error *err) {
     cp_plane_save_workload(plane, wl);
     cp_plane_event(plane, "workload.created", call->subject, wl, NULL, NULL,
                    json_pack("{s:s, s:I}", "name", wl->row.name, "replicas", (json_int_t)wl->row.replica_count));
-    cp_rel *rel = cp_release_record(plane, wl, &resolved, &wl->row.services, cp_services_hash(&resolved), &args->deploy);
+    cp_rel *rel =
+        cp_release_record(plane, wl, &resolved, &wl->row.services, cp_services_hash(&resolved), &args->deploy);
     cp_deployment *dep = NULL;
     cp_claims claims = {.tenant_id = call->tenant_id, .subject = call->subject};
     r = cp_rollout_begin(plane, wl, rel, &args->deploy, &claims, &dep, err);

@@ -109,8 +109,7 @@ static void add_where(lua_State *co) {
 
 static void fail(lua_State *L, cp_lua_task *task) { /* the error is on top of the coroutine */
     add_where(task->co);
-    const char *text = lua_type(task->co, -1) == LUA_TSTRING ? lua_tostring(task->co, -1) : NULL;
-    luaL_traceback(L, task->co, text, 0);
+    luaL_traceback(L, task->co, NULL, 0);
     lua_xmove(task->co, L, 1);
     lua_insert(L, -2);
     lua_settop(task->co, 0);

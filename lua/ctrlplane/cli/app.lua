@@ -105,6 +105,7 @@ local function one_line(err)
   local text = err.message or err.code or "failed"
   if err.field and not text:find(err.field, 1, true) then text = err.field .. ": " .. text end
   if err.hint and not text:find(err.hint, 1, true) then text = text .. "; " .. err.hint end
+  if err.where and not text:find(err.where, 1, true) then text = err.where .. ": " .. text end
   return text
 end
 

@@ -273,6 +273,8 @@ void cp_sandbox_error(cp_sandbox *sandbox, lua_State *L, cp_error *ret) {
         cp_fail(ret, CP_E_SCRIPT_ERROR, "%s", lua_tostring(L, -1));
     } else if (lua_type(L, -1) == LUA_TTABLE) {
         lua_xmove(L, sandbox->L, 1); /* after a stack overflow there is no room to read it where it is */
+        lua_pushnil(sandbox->L);     /* nothing of the script's runs any more, no metamethod either */
+        lua_setmetatable(sandbox->L, -2);
         cp_lua_read_error(sandbox->L, -1, ret);
         lua_pop(sandbox->L, 1);
     } else {

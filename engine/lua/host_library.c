@@ -18,7 +18,7 @@ static int string_rep(lua_State *L) {
     const char *text = luaL_checklstring(L, 1, &len);
     lua_Number times = luaL_checknumber(L, 2);
     const char *separator = luaL_optlstring(L, 3, "", &separator_len);
-    if (times < 1) {
+    if (!(times >= 1)) { /* NaN as well */
         lua_pushliteral(L, "");
         return 1;
     }

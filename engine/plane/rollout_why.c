@@ -56,6 +56,10 @@ static void forget_unseen(cp_rollout *r) {
 
 void cp_rollout_note_since(cp_rollout *r) {
     const cp_list *blocks = &r->wl->last.blocks;
+    if (r->dep->rolling_back)
+        since_when(r, "rolling_back", NULL, r->dep->previous_release_id);
+    else if (!r->pending)
+        since_when(r, "script", NULL, NULL);
     for (size_t i = 0; i < blocks->count && i < 50; i++) {
         const cp_block *block = CP_LIST_AT(blocks, cp_block, i);
         since_when(r, block->guard, block->instance_id, block->release_id);

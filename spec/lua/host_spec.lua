@@ -271,6 +271,16 @@ describe("the script host", function()
       assert.equal("test.lua:2", err.where)
     end)
 
+    it("an error whose metamethods loop or raise, without running them", function()
+      for _, act in ipairs { "while true do end", "error 'again'", "rollout:launch(1)" } do
+        local err = fails(("local mt = {} mt.__index = function() %s end mt.__tostring = mt.__index mt.__len = mt.__index "
+          .. "error(setmetatable({ code = 'denied', message = 'mine' }, mt))"):format(act))
+        assert.same({ "denied", "mine" }, { err.code, err.message })
+        err = fails(("error(setmetatable({}, { __index = function() %s end }))"):format(act))
+        assert.equal("script_error", err.code)
+      end
+    end)
+
     it("and recursion through C: coroutines, __tostring, gsub, sort, pcall", function()
       local bodies = {
         "local function f() return coroutine.wrap(f)() end f()",

@@ -102,11 +102,19 @@ describe("a rollout under way", function()
     clock:advance "1h"
     local versions, ready = rollouts.versions(plane, web)
     assert.same({ { 1, 1, 2, 2 }, 4 }, { versions, ready })
+    local kept = {}
+    for _, instance in ipairs(lab.instances(plane, web)) do
+      kept[instance.id] = instance.release_id == deployment.release_id or nil
+    end
     local again = assert(plane.deployments:retry(deployment.id))
     assert.equal(deployment.release_id, again.release_id)
     assert.equal(deployment.strategy_hash, again.strategy_hash)
     assert.equal("succeeded", rollouts.settle(plane, again).state)
     assert.same({ 2, 2, 2, 2 }, (rollouts.versions(plane, web)))
+    for _, instance in ipairs(lab.instances(plane, web)) do
+      kept[instance.id] = nil
+    end
+    assert.same({}, kept) -- what was new already stayed
   end)
 
   it("each verb on a final one answers with what is possible", function()

@@ -115,7 +115,7 @@ describe("a command beside a service", function()
     local program = ([[local p = require("ctrlplane.core").testing.process.open { data_dir = "%s/data", shim = "%s", plane_id = "plane_spec" }
       p:exec("%s", "app", { "sleep", "642" }, 60000)]]):format(world.dir, process.shim, spec.instance_id)
     process.write(world.dir .. "/engine.lua", program)
-    local engine = tonumber(process.sh(("luajit %s/engine.lua > /dev/null 2>&1 & echo $!"):format(world.dir)))
+    local engine = tonumber(process.sh(("LD_PRELOAD=$CTRLPLANE_PRELOAD luajit %s/engine.lua > /dev/null 2>&1 & echo $!"):format(world.dir)))
     world:wait("the command", function() return #process.processes(spec.instance_id, "^sleep 642") == 1 end)
     process.kill(engine)
     world:wait("its end", function() return #process.processes(spec.instance_id, "^sleep 642") == 0 end)

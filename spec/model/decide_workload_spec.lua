@@ -81,6 +81,7 @@ describe("rolling arithmetic", function()
     assert.equal(0, acts(output, "destroy"))
     assert.equal("unavailable", output.blocks[1].guard)
     assert.same({ 8, 9 }, { output.blocks[1].value, output.blocks[1].needed })
+    assert.matches("^8 instances are to go; 8 are available and 8 must stay so$", output.blocks[1].message)
     input.instances = { some("new", 5, { ready = false, available = false }), some("old", 7),
       some("old", 1, { ready = false, available = false, from = 7 }) }
     assert.equal(0, acts(decide(input), "destroy"), "13 - 8 - 5 = 0: an old one that died frees nobody")
@@ -291,6 +292,13 @@ describe("a saturated rollout", function()
     assert.equal(3, acts(output, "create", "new"))
     assert.equal(1, acts(output, "destroy", "old"))
     assert.equal("create", output.actions[1].act, "up comes first")
+    local both = decide {
+      replicas = 2,
+      surge = 1,
+      sets = { set("old", "100%"), set("new", 1), set("abandoned", 0) },
+    }
+    assert.equal("new", both.actions[1].release_id, "the newest first")
+    assert.equal(3, acts(both, "create"))
   end)
 end)
 
@@ -350,6 +358,7 @@ describe("goals", function()
       return old
     end
     assert.equal(9, retire(10, "99%"))
+    assert.equal(1, retire(2, "99%"))
     assert.equal(1, retire(10, "1%"))
     assert.equal(2, retire(3, "50%"))
     assert.equal(0, retire(1, "1%"))
@@ -503,6 +512,7 @@ describe("a deployment", function()
     assert.same({}, output.actions)
     assert.equal("unseen", output.blocks[1].guard)
     assert.equal("new-4", output.blocks[1].instance_id)
+    assert.same({ 1, 0 }, { output.blocks[1].value, output.blocks[1].needed })
     local fresh = steady(3, { some("new", 3), some("new", 1, { from = 3, seen = false, state = "provisioning" }) })
     assert.same({ 3 }, world.indices(fresh, "destroy"), "one being made is surely not available yet")
   end)
@@ -634,6 +644,20 @@ describe("a stateful set", function()
     }
     assert.same({ 4 }, world.indices(output, "destroy"))
     assert.equal("unavailable", output.blocks[1].guard)
+    local broken = stateful {
+      replicas = 2,
+      sets = { set("new", "100%") },
+      instances = { some("new", 2), some("new", 2, { from = 2, ready = false, available = false }) },
+    }
+    assert.same({ 3, 2 }, world.indices(broken, "destroy"), "they are not available: they cost nothing")
+    local half = stateful {
+      replicas = 3,
+      sets = { set("new", "100%") },
+      instances = { some("new", 1), some("new", 2, { from = 1, ready = false, available = false }),
+        some("new", 2, { from = 3 }) },
+    }
+    assert.same({ 4 }, world.indices(half, "destroy"), "three are available, two must stay so")
+    assert.same({ 2, 3 }, { block(half, "unavailable").value, block(half, "unavailable").needed })
     local stuck = stateful {
       replicas = 2,
       sets = { set("new", "100%") },
@@ -716,6 +740,7 @@ describe("a restart", function()
     assert.is_false(output.reached)
     assert.equal("restart", output.blocks[1].guard)
     assert.same({ 0, 3 }, { output.blocks[1].value, output.blocks[1].needed })
+    assert.equal("0 of 3 instances are restarted", output.blocks[1].message)
     local waiting = restart { some("new", 1, { generation = 2, ready = false, available = false }),
       some("new", 2, { from = 1, generation = 1 }) }
     assert.same({}, waiting.actions)

@@ -8,6 +8,7 @@ end
 describe("a slug", function()
   local ROWS = {
     { "web", "web" },
+    { "az09-AZ", "az09-az" },
     { "Hello World", "hello-world" },
     { "  a -- b  ", "a-b" },
     { "v1.2_rc", "v1-2-rc" },
@@ -27,7 +28,7 @@ describe("a slug", function()
 
   it("of a name without Latin letters or digits is a label of its own (D5)", function()
     local seen = {}
-    for _, name in ipairs { "数据", "🚀", "---", "é", "…", "_" } do
+    for _, name in ipairs { "数据", "🚀", "---", "é", "…", "_", "`{/:@[" } do
       local slug = assert(model.slug(name))
       assert.is_true(is_label(slug), slug)
       assert.matches("^w%-%x%x%x%x%x%x%x%x$", slug)

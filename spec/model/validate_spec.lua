@@ -63,7 +63,7 @@ describe("services that are fine", function()
         command = { "sh", "-c", "echo ${1:-x} $$ ${a.b}" } },
     },
     ["files with modes"] = {
-      service { config_files = { { name = "a", path = "etc/a", mode = "644" }, { name = "b", path = "/b", mode = "4755" },
+      service { config_files = { { name = "a", path = "etc/a", mode = "644" }, { name = "b", path = "/b", mode = "7777" },
         { name = "c", path = "x..y/...z", mode = "00600" } } },
     },
     ["volumes"] = { service { volumes = { { name = "data", mount_path = "/data", size_mb = 10 },
@@ -143,7 +143,7 @@ describe("dependencies", function()
   it("have no cycle, which is reported as its path", function()
     refused({ service { depends_on = { "b" } }, sidecar("b", { depends_on = { "c" } }),
       sidecar("c", { depends_on = { "app" } }) }, "services[2].depends_on[0]", "app %-> b %-> c %-> app")
-    refused({ service { depends_on = { "app" } } }, "services[0].depends_on[0]", "app %-> app")
+    refused({ service { depends_on = { "app" } } }, "services[0].depends_on[0]", "cycle: app %-> app$")
     refused({ service { depends_on = { "b" } }, sidecar("b", { depends_on = { "c" } }),
       sidecar("c", { depends_on = { "b" } }) }, "services[2].depends_on[0]", "cycle: b %-> c %-> b")
   end)

@@ -1,6 +1,5 @@
 /* engine/lua/stream.c -- Streams as iterators: for event in plane.events:stream(opts) do ... end. Events queue here
  * until Lua asks for them; the source is paused while too many wait. Must not know what the events are. */
-#include "base/limits.h"
 #include "lua/plane.h"
 
 #include <stdlib.h>
@@ -14,6 +13,8 @@ static json_t *take_event(cp_lua_stream *stream) {
         stream->paused = false;
         if (stream->source)
             cp_stream_resume(stream->source);
+        if (stream->request)
+            cp_http_resume(stream->request);
     }
     return event;
 }
@@ -71,10 +72,13 @@ void cp_lua_stream_event(void *userdata, const json_t *event, const cp_error *er
     cp_vec_push(&stream->queue, json_incref((json_t *)event));
     if (stream->waiting)
         cp_lua_wait_finish(cp_take(stream->waiting), NULL, NULL);
-    if (!stream->paused && stream->queue.count >= PAUSE_AT && stream->source) {
-        stream->paused = true;
+    if (stream->paused || stream->queue.count < PAUSE_AT)
+        return;
+    stream->paused = true;
+    if (stream->source)
         cp_stream_pause(stream->source);
-    }
+    if (stream->request)
+        cp_http_pause(stream->request);
 }
 
 static void on_deadline(void *userdata) {

@@ -352,21 +352,29 @@ void cp_lua_tasks_run(lua_State *L, cp_lua_plane *plane) {
     }
 }
 
-/* Names what nobody looked at, so that it is not lost without a word. */
+/* Names what nobody looked at, so that it is not lost without a word: the first few, and how many more. */
 static void report_failed(lua_State *L, cp_lua_plane *plane) {
-    for (size_t i = plane->sched->failed.count; i-- > 0;) {
-        cp_lua_task *task = plane->sched->failed.items[i];
-        if (task->scope != plane)
+    enum { FEW = 3 };
+    cp_vec *failed = &plane->sched->failed;
+    int count = 0;
+    for (size_t i = 0; i < failed->count;) {
+        cp_lua_task *task = failed->items[i];
+        if (task->scope != plane) {
+            i++;
             continue;
+        }
         push_task(L, task);
-        mark_seen(L, task);
+        mark_seen(L, task); /* takes it out of the list */
         push_copy(L, task, TRACEBACK_AT);
         push_copy(L, task, ERROR_AT);
         cp_autoerror cp_error err = {0};
         cp_lua_read_error(L, -1, &err);
-        cp_log(CP_LOG_ERROR, "a task failed, and nobody waited for it: %s\n%s", err.message, lua_tostring(L, -2));
+        if (++count <= FEW)
+            cp_log(CP_LOG_ERROR, "a task failed, and nobody waited for it: %s\n%s", err.message, lua_tostring(L, -2));
         lua_pop(L, 3);
     }
+    if (count > FEW)
+        cp_log(CP_LOG_ERROR, "%d more tasks failed, and nobody waited for them", count - FEW);
 }
 
 void cp_lua_tasks_end(lua_State *L, cp_lua_plane *plane) {

@@ -27,7 +27,7 @@ struct cp_http_request {
     size_t max_body;
     int64_t timeout;
     cp_timer *timer; /* runs on watched time: a stall of ours is not held against the other side */
-    bool touched, finished, over;
+    bool touched, finished, over, paused;
     bool *alive; /* while its chunk callback runs: set to false when it is freed */
     CURLcode result;
     void (*chunk)(void *userdata, const char *bytes, size_t len);
@@ -63,6 +63,18 @@ static void request_free(cp_http_request *request) {
 void cp_http_cancel(cp_http_request *request) {
     if (request)
         request_free(request);
+}
+
+void cp_http_pause(cp_http_request *request) {
+    request->paused = true;
+}
+
+void cp_http_resume(cp_http_request *request) {
+    if (!request->paused)
+        return;
+    request->paused = false;
+    curl_easy_pause(request->easy, CURLPAUSE_CONT);
+    cp_timer_start(request->http->timer, 0); /* what libcurl kept is handed on in a later turn */
 }
 
 /* What went wrong, in words; err is filled. */
@@ -195,6 +207,8 @@ static int set_timer(CURLM *multi, long ms, void *userdata) {
 static size_t on_body(char *bytes, size_t size, size_t count, void *userdata) {
     cp_http_request *request = userdata;
     size_t len = size * count;
+    if (request->paused)
+        return CURL_WRITEFUNC_PAUSE; /* libcurl keeps the piece, and stops reading */
     if (!request->chunk && request->body.len + len > request->max_body) {
         request->over = true;
         return 0; /* libcurl ends the transfer */

@@ -35,3 +35,7 @@ cp_loop *cp_http_loop(const cp_http *http);
 int cp_http_send(cp_http *http, const cp_http_options *options, cp_http_done *done, void *userdata,
                  cp_http_request **ret, cp_error *err);
 void cp_http_cancel(cp_http_request *request); /* done is not called; not after it was; NULL is fine */
+/* Streams: nothing more is read until resumed, so that a slow reader holds up the sender, not our memory. A piece that
+ * is on its way may still be handed on. */
+void cp_http_pause(cp_http_request *request);
+void cp_http_resume(cp_http_request *request);

@@ -109,6 +109,25 @@ describe("a connection", function()
     collectgarbage()
   end)
 
+  it("holds a stream up while nobody reads it, and loses nothing", function()
+    local last = 0
+    repeat
+      local tasks = {}
+      for i = 1, 50 do
+        tasks[i] = plane:spawn(function()
+          local w = assert(plane.workloads:create(spec_of("churn" .. last .. "-" .. i)))
+          assert(plane.workloads:delete(w.id, { wait = "20s" }))
+        end)
+      end
+      plane:run()
+      last = assert(plane.events:list { limit = 1 }).items[1].seq
+    until last > 1500
+    local stream = assert(plane.events:stream { after = 0 })
+    for _ = 1, 50 do plane:step(0.02) end -- far more is sent than is queued
+    for seq = 1, last do assert.equal(seq, assert(stream:next { timeout = "10s" }).seq) end
+    stream:close()
+  end)
+
   it("says that a stream cannot be opened, when it is read", function()
     local stream = assert(plane.workloads:stream_logs("nobody", { follow = true }))
     local _, err = stream:next()

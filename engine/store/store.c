@@ -29,6 +29,16 @@ int cp_store_exec(cp_store *store, const char *sql, cp_error *err) {
                                                                        : cp_store_error(store, err, "run '%.60s'", sql);
 }
 
+/* The same for what runs with each request: prepared once. */
+static int run_prepared(cp_store *store, const char *sql, cp_error *err) {
+    sqlite3_stmt *s = cp_statement(store, sql, err);
+    if (!s)
+        return CP_E_STORAGE_FAILED;
+    int r = sqlite3_step(s) == SQLITE_DONE ? 0 : cp_store_error(store, err, "run '%s'", sql);
+    cp_statement_done(store, s);
+    return r;
+}
+
 /* ---- opening ---- */
 
 /* Exclusive locking comes first: with it WAL needs no shared memory, and nobody else gets in. EXTRA, for the switch to
@@ -145,7 +155,7 @@ int cp_store_begin(cp_store *store, cp_error *err) {
         return cp_fail(err, CP_E_STORAGE_FAILED, "an earlier write of the same turn failed");
     if (store->open)
         return 0;
-    int r = cp_store_exec(store, "BEGIN IMMEDIATE", err);
+    int r = run_prepared(store, "BEGIN IMMEDIATE", err);
     if (r < 0) {
         store->broken = true; /* the writes that follow belong together with the one that has just failed */
         return r;
@@ -200,7 +210,7 @@ int cp_store_commit(cp_store *store, cp_error *err) {
     if (r >= 0 && cp_failpoint("before_commit") < 0)
         r = cp_fail(err, CP_E_STORAGE_FAILED, "a failpoint stopped the commit");
     if (r >= 0)
-        r = cp_store_exec(store, "COMMIT", err);
+        r = run_prepared(store, "COMMIT", err);
     if (r < 0)
         return fail_turn(store, r);
     store->open = false;
@@ -214,7 +224,7 @@ int cp_store_commit(cp_store *store, cp_error *err) {
 int cp_store_savepoint(cp_store *store, cp_error *err) {
     assert(!store->saved);
     int r = cp_store_begin(store, err);
-    r = r < 0 ? r : cp_store_exec(store, "SAVEPOINT request", err);
+    r = r < 0 ? r : run_prepared(store, "SAVEPOINT request", err);
     if (r < 0)
         return r;
     store->saved = true;
@@ -226,7 +236,7 @@ int cp_store_savepoint(cp_store *store, cp_error *err) {
 void cp_store_release(cp_store *store) {
     assert(store->saved);
     store->saved = false;
-    if (cp_store_exec(store, "RELEASE request", NULL) < 0)
+    if (run_prepared(store, "RELEASE request", NULL) < 0)
         store->broken = true;
 }
 
@@ -236,7 +246,7 @@ void cp_store_undo(cp_store *store) {
     store->writes = store->saved_writes;
     store->seq = store->saved_seq;
     /* After some errors SQLite has rolled back everything by itself: then the whole turn is gone. */
-    if (cp_store_exec(store, "ROLLBACK TO request; RELEASE request", NULL) < 0)
+    if (run_prepared(store, "ROLLBACK TO request", NULL) < 0 || run_prepared(store, "RELEASE request", NULL) < 0)
         store->broken = true;
 }
 

@@ -1,4 +1,4 @@
--- ctest: timeout=180
+-- ctest: timeout=300
 --- I/O errors (testing plan, row 7) in stores directly: the n-th open, read, write, sync, truncate or delete fails, once
 --- or for ever, with EIO or ENOSPC, also while recovering.
 local io_errors = require "spec.support.io_errors"

@@ -1,4 +1,4 @@
--- ctest: timeout=120
+-- ctest: timeout=240
 --- Power loss (testing plan, row 6) on stores directly: every sync point, ten damages each.
 local power_loss = require "spec.support.power_loss"
 local store = require("ctrlplane.core").testing.store

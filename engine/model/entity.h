@@ -42,14 +42,28 @@ typedef enum {
 typedef enum { CP_SET_NEW, CP_SET_OLD, CP_SET_ABANDONED } cp_set_role;
 typedef enum { CP_ON_FAILURE_ROLLBACK, CP_ON_FAILURE_PAUSE, CP_ON_FAILURE_FAIL } cp_on_failure;
 
-typedef struct cp_resources { int64_t cpu_millis, memory_mb, disk_mb, gpu; } cp_resources;
-typedef struct cp_port { char *name; int64_t container, host; char *protocol; } cp_port;
-typedef struct cp_volume { char *name, *mount_path; int64_t size_mb; char *type; } cp_volume;
-typedef struct cp_secret_ref { char *key, *env; } cp_secret_ref;
-typedef struct cp_config_file { char *name, *path, *format, *content, *mode; } cp_config_file; /* mode: octal text "0644" */
+typedef struct cp_resources {
+    int64_t cpu_millis, memory_mb, disk_mb, gpu;
+} cp_resources;
+typedef struct cp_port {
+    char *name;
+    int64_t container, host;
+    char *protocol;
+} cp_port;
+typedef struct cp_volume {
+    char *name, *mount_path;
+    int64_t size_mb;
+    char *type;
+} cp_volume;
+typedef struct cp_secret_ref {
+    char *key, *env;
+} cp_secret_ref;
+typedef struct cp_config_file {
+    char *name, *path, *format, *content, *mode;
+} cp_config_file; /* mode: octal text "0644" */
 typedef struct cp_health_check {
-    int type; /* cp_check_type */
-    char *port;  /* a name or a number; NULL: the first port */
+    int type;   /* cp_check_type */
+    char *port; /* a name or a number; NULL: the first port */
     char *path;
     cp_strings command;
     int64_t interval, timeout, retries, start_period; /* ms, ms, count, ms */
@@ -61,11 +75,11 @@ typedef struct cp_service {
     cp_strings depends_on;
     cp_resources resources;
     cp_map env;
-    cp_list ports;           /* cp_port */
-    cp_list volumes;         /* cp_volume */
+    cp_list ports;                 /* cp_port */
+    cp_list volumes;               /* cp_volume */
     cp_health_check *health_check; /* NULL: ready when it runs */
-    cp_list secrets;         /* cp_secret_ref */
-    cp_list config_files;    /* cp_config_file */
+    cp_list secrets;               /* cp_secret_ref */
+    cp_list config_files;          /* cp_config_file */
     cp_map annotations;
     cp_strings command, args;
     int restart; /* cp_restart_policy */
@@ -95,11 +109,11 @@ typedef struct cp_workload {
     int state;
     int64_t paused_at, previous_replicas;
     char *template_id;
-    bool staged;             /* column only: services differ from the current release by an update */
-    int64_t generation;      /* column only: raised by restart */
-    int64_t restart_parallel;/* column only */
-    char *message;           /* why it is failed, or what an operation warned of */
-    bool remove_volumes;     /* column only: delete --volumes */
+    bool staged;              /* column only: services differ from the current release by an update */
+    int64_t generation;       /* column only: raised by restart */
+    int64_t restart_parallel; /* column only */
+    char *message;            /* why it is failed, or what an operation warned of */
+    bool remove_volumes;      /* column only: delete --volumes */
 } cp_workload;
 
 typedef struct cp_replica_set {
@@ -121,7 +135,11 @@ typedef struct cp_service_status {
     int64_t exit_code; /* of the last exit; -1 none */
 } cp_service_status;
 
-typedef struct cp_endpoint { char *service, *name, *host; int64_t port; char *protocol; } cp_endpoint;
+typedef struct cp_endpoint {
+    char *service, *name, *host;
+    int64_t port;
+    char *protocol;
+} cp_endpoint;
 
 typedef struct cp_instance {
     char *id;
@@ -132,14 +150,14 @@ typedef struct cp_instance {
     int kind;
     char *provider_name, *provider_ref, *region;
     int state;
-    int desired; /* cp_desired */
+    int desired;                /* cp_desired */
     int64_t generation;         /* wanted: raised by restart and by update in place */
     int64_t applied_generation; /* column only: what the last finished operation brought it to */
     bool ready;
     char *message;
     int64_t restarts, started_at, ready_at; /* ready_at: plane time since when it is ready, 0 = not; column only */
-    cp_list endpoints;      /* cp_endpoint */
-    cp_list service_status; /* cp_service_status */
+    cp_list endpoints;                      /* cp_endpoint */
+    cp_list service_status;                 /* cp_service_status */
     /* JSON adds services (of its release) and labels; they are not stored per row. */
 } cp_instance;
 
@@ -166,15 +184,15 @@ typedef struct cp_deployment {
     int64_t min_ready, progress_deadline; /* ms; progress_deadline -1: none */
     int on_failure;
     int64_t max_failures;
-    json_t *services;         /* as asked */
+    json_t *services; /* as asked */
     cp_map service_progress;
     char *phase;
     double percent;
     char *message, *held_by, *awaiting, *initiator, *notes;
-    json_t *error;            /* cp_error_json */
+    json_t *error; /* cp_error_json */
     int64_t started_at, finished_at;
     /* Columns only: what a crash must not forget. Plane times in ms. */
-    int64_t progress_at;      /* plane time of the last progress, or of the deadline's restart */
+    int64_t progress_at; /* plane time of the last progress, or of the deadline's restart */
     int64_t best_ready, best_created, least_old, failures;
     bool rolling_back, holding; /* on the way back; goals are held sizes */
     int64_t held_replicas;      /* the workload's replica count when the sizes were held */
@@ -191,13 +209,17 @@ typedef struct cp_command {
     char *name;
     json_t *args, *result;
     bool done;
-    char *line;         /* file:line that issued it */
+    char *line;                 /* file:line that issued it */
     int64_t issued_at, done_at; /* plane time, ms */
     int64_t done_wall;          /* ms since the epoch: what now() returns after it */
 } cp_command;
 
 /* A pinned strategy: all its sources by path. */
-typedef struct cp_script_row { char *id; /* sha256 */ int64_t created_at, updated_at; json_t *bundle; } cp_script_row;
+typedef struct cp_script_row {
+    char *id; /* sha256 */
+    int64_t created_at, updated_at;
+    json_t *bundle;
+} cp_script_row;
 
 typedef struct cp_event {
     char *id;
@@ -212,5 +234,6 @@ extern const cp_desc cp_resources_desc, cp_port_desc, cp_volume_desc, cp_secret_
     cp_service_status_desc, cp_endpoint_desc, cp_instance_desc, cp_release_desc, cp_deployment_desc, cp_command_desc,
     cp_script_row_desc, cp_event_desc;
 
-extern const char *const cp_workload_states[], *const cp_instance_states[], *const cp_deployment_states[],
-    *const cp_set_roles[], *const cp_kinds[], *const cp_service_roles[];
+extern const char *const cp_workload_states[],
+    *const cp_instance_states[], *const cp_deployment_states[], *const cp_set_roles[], *const cp_kinds[],
+                                                                                           *const cp_service_roles[];

@@ -17,10 +17,12 @@ const cp_port *cp_services_port(const cp_list *services, const cp_service *own, 
 /* Start order: every init in dependency order, then main and sidecars, each after what it depends on. order: array of
  * services->count indices, filled. */
 void cp_services_order(const cp_list *services, size_t *order);
-/* A copy of base with the changes laid over; `invalid` names an unknown service with the nearest. ret must be zeroed. */
+/* A copy of base with the changes laid over; `invalid` names an unknown service with the nearest. ret must be zeroed.
+ */
 int cp_services_apply(const cp_list *base, const cp_list *changes /* cp_service_deploy */, cp_list *ret, cp_error *err);
 char *cp_services_hash(const cp_list *services); /* sha256 hex of the sorted JSON; the caller frees */
-/* Labels of a user: keys and values (how many is the descriptor's to say), and `invalid` for what starts with "ctrlplane.". */
+/* Labels of a user: keys and values (how many is the descriptor's to say), and `invalid` for what starts with
+ * "ctrlplane.". */
 int cp_labels_check(const cp_map *labels, const char *path, cp_error *err);
 
 /* Slug of a name by model.md; never empty: a name without Latin letters or digits gives "w-" + 8 hex digits of its

@@ -3,7 +3,7 @@
 --- the goals are reached. Each world comes from a seed, which a failure prints.
 local model = require("ctrlplane.core").model
 
-local WORLDS = tonumber(os.getenv "CTRLPLANE_WORLDS" or "400")
+local WORLDS = tonumber(os.getenv "CTRLPLANE_WORLDS" or "200")
 
 -- A generator of our own: math.random differs between builds.
 local function random_of(seed)

@@ -1,8 +1,8 @@
 --- Durable mutations per second: the whole engine with 64 requests in flight, and the store alone with 64 requests in
---- each turn, beside plain SQLite, WAL and synchronous=FULL, one row in each commit. Same folder, same run; the ratio is
---- the median over rounds that take all of them one after the other, since the speed of a disk changes while it is used.
---- Plain SQLite writes five columns by one prepared statement; a request of the engine validates, writes a workload with
---- all its columns and an event, and answers a Lua task after the commit.
+--- each turn, beside plain SQLite, WAL and synchronous=FULL, one row in each commit. Same folder, same run. The ratio
+--- is the median over rounds that take all of them one after the other: the speed of a disk changes while it is used.
+--- Plain SQLite writes five columns by one prepared statement; a request of the engine validates, writes a workload
+--- with all its columns and an event, and answers a Lua task after the commit.
 local ctrlplane = require "ctrlplane"
 local house = require "spec.support.house"
 local plain = require "bench.support.plain"
@@ -86,7 +86,8 @@ local function median(value)
 end
 local function ratio(rival) return median(function(round) return rival[round + 1] / rivals[1][round + 1] end) end
 
-print(("durable mutations per second in %s, medians of %d rounds of %d s"):format(folder:match "^(.*)/", ROUNDS, SECONDS))
+print(("durable mutations per second in %s, medians of %d rounds of %d s"):format(folder:match "^(.*)/", ROUNDS,
+  SECONDS))
 print(("%-32s %10s %8s"):format("", "per s", "ratio"))
 for _, rival in ipairs(rivals) do
   print(("%-32s %10.0f %8.2f"):format(rival.name, median(function(round) return rival[round + 1] end), ratio(rival)))

@@ -52,8 +52,8 @@ end
 
 local function built(name, flags)
   local out = folder .. "/" .. name
-  local code, _, err = house.run { "/bin/sh", "-c",
-    ("cc -O2 -D_GNU_SOURCE %s bench/support/%s.c -o %s $(pkg-config --cflags --libs libevent) -ldl"):format(flags, name, out) }
+  local command = "cc -O2 -D_GNU_SOURCE %s bench/support/%s.c -o %s $(pkg-config --cflags --libs libevent) -ldl"
+  local code, _, err = house.run { "/bin/sh", "-c", command:format(flags, name, out) }
   assert(code == 0, err)
   return out
 end

@@ -85,6 +85,8 @@ static void explain(const cp_http_request *request, cp_error *err) {
         cp_fail(err, CP_E_TOO_LARGE, "%s: the answer is over %zu bytes", request->where, request->max_body);
     else if (request->result == CURLE_COULDNT_CONNECT && os_error)
         cp_fail(err, CP_E_PROVIDER_UNAVAILABLE, "%s: %s", request->where, strerror((int)os_error));
+    else if (request->result == CURLE_PARTIAL_FILE)
+        cp_fail(err, CP_E_PROVIDER_UNAVAILABLE, "%s: closed in the middle of its answer", request->where);
     else if (request->result == CURLE_GOT_NOTHING)
         cp_fail(err, CP_E_PROVIDER_UNAVAILABLE, "%s: closed without an answer", request->where);
     else

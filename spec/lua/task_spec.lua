@@ -1,3 +1,4 @@
+local core = require "ctrlplane.core"
 local ctrlplane = require "ctrlplane"
 local lab = require "spec.support.lab"
 
@@ -129,6 +130,19 @@ describe("a task", function()
       end))
     end
     assert.matches("task_spec.lua:%d+: sleep cannot wait below a C function such as table.sort", plane:run(below_sort))
+  end)
+
+  it("is what to use instead of waiting in a callback of the engine, says the error there", function()
+    local said
+    core.testing.failpoint(function()
+      said = said or select(2, pcall(function() local _ = plane:sleep(1) end))
+      said = said .. " " .. select(2, pcall(plane.close, plane))
+      return false
+    end)
+    assert(plane.workloads:create(spec_of()))
+    core.testing.failpoint(nil)
+    assert.matches("sleep cannot wait inside a callback of the engine; do it in a task: plane:spawn", said)
+    assert.matches("a plane cannot be closed inside a callback", said)
   end)
 
   it("that calls coroutine.yield by itself fails, for nobody would resume it", function()

@@ -112,9 +112,8 @@ describe("a connection", function()
   it("holds a stream up while nobody reads it, and loses nothing", function()
     local last = 0
     repeat
-      local tasks = {}
       for i = 1, 50 do
-        tasks[i] = plane:spawn(function()
+        plane:spawn(function()
           local w = assert(plane.workloads:create(spec_of("churn" .. last .. "-" .. i)))
           assert(plane.workloads:delete(w.id, { wait = "20s" }))
         end)

@@ -196,16 +196,21 @@ describe("a strategy's script", function()
     house.write(folder .. "/mine.lua", "error 'edited'")
     assert.equal("succeeded", rollouts.settle(plane, deployment).state)
     assert.same({ "replace", "sleep", "replace", "sleep", "finish" }, rollouts.commands(plane, deployment))
+    house.remove(folder)
   end)
 end)
 
 describe("after a crash of the engine a script", function()
-  local plane, clock, path
+  local plane, clock, folder, path
   before_each(function()
-    path = house.folder() .. "/plane.db"
+    folder = house.memory_folder()
+    path = folder .. "/plane.db"
     plane, clock = lab.open { seed = 29, store = path }
   end)
-  after_each(function() lab.close(plane) end)
+  after_each(function()
+    lab.close(plane)
+    house.remove(folder)
+  end)
   local function crash(down) plane, clock = lab.crash(plane, down) end
 
   it("goes on at its line: what was done is not done again, what it saw is the same", function()

@@ -2,163 +2,51 @@
 -- without a crash ends. In the simulator: the real engine, store and strategy, a simulated runtime, the virtual clock.
 -- ctest: timeout=300
 local core = require "ctrlplane.core"
+local crashes = require "spec.support.crashes"
 local house = require "spec.support.house"
 local lab = require "spec.support.lab"
 
-local REPLICAS = 5
-local FINAL = { succeeded = true, failed = true, rolled_back = true, cancelled = true }
-
-local function newest(plane, web) return assert(plane.workloads:list_deployments(web.id)).items[1] end
-
---- Everything a run leaves behind that is not an id or a time.
-local function outcome(plane, world, web)
-  local versions = {}
-  local result = { releases = {}, instances = {}, deployments = {}, events = {} }
-  for _, release in ipairs(assert(plane.workloads:list_releases(web.id)).items) do
-    versions[release.id] = release.version
-    result.releases[release.version] = { active = release.active }
-  end
-  local now = assert(plane.workloads:get(web.id))
-  result.workload = {
-    state = now.state,
-    replicas = now.replica_count,
-    ready = now.ready_replicas,
-    release = versions[now.current_release_id],
-    message = now.message,
-  }
-  for _, instance in ipairs(lab.instances(plane, web)) do
-    table.insert(result.instances, {
-      index = instance.replica_index,
-      release = versions[instance.release_id],
-      state = instance.state,
-      desired = instance.desired,
-      ready = instance.ready,
-      generation = instance.generation,
-      restarts = instance.restarts,
-    })
-  end
-  for _, deployment in ipairs(assert(plane.workloads:list_deployments(web.id)).items) do
-    local journal = {}
-    for n, command in ipairs(assert(plane.deployments:journal(deployment.id)).items) do
-      journal[n] = { number = command.number, name = command.name, args = command.args, done = command.done }
-    end
-    table.insert(result.deployments, {
-      strategy = deployment.strategy,
-      state = deployment.state,
-      phase = deployment.phase,
-      percent = deployment.percent,
-      release = versions[deployment.release_id],
-      progress = deployment.service_progress,
-      journal = journal,
-    })
-  end
-  local seq = 0
-  for _, event in ipairs(lab.events(plane)) do
-    seq = seq + 1
-    assert.equal(seq, event.seq) -- without a gap, in order of the commits
-    result.events[event.type] = (result.events[event.type] or 0) + 1
-  end
-  result.events["deploy.progress"] = nil -- how many depends on what happened to fall into one turn
-  local counts = world:counts()
-  result.world = { provision = counts.provision, deprovision = counts.deprovision, live = counts.live, twins = counts.twins }
-  -- The ceiling holds in the world itself, not only in our books.
-  assert.is_true(counts.peak_live <= REPLICAS + 1, counts.peak_live .. " instances lived at once")
-  return result
-end
-
---- One run. trip(name, nth pass of all, nth pass of this name): true stops that pass. down: how long an engine that was
---- killed is away; without it the next one starts at once, while its operations are still on their way.
---- Returns the outcome, the names of all passes in order, and how often the engine was killed.
-local function run(trip, down)
-  local folder = house.memory_folder()
-  local plane, clock, world = lab.open { seed = 7, store = folder .. "/plane.db", scenario = { jitter = 0.4 } }
-  local web = lab.workload(plane, { replicas = REPLICAS })
-  local passes, of_name, deaths = {}, {}, 0
-
-  local function deploy()
-    plane:spawn(function() -- the answer may never come; who asked looks, and asks again
-      plane.workloads:deploy(web.id, lab.good { surge = 1, unavailable = 0 }) -- one at a time
-    end)
-  end
-  core.testing.failpoint(function(name)
-    passes[#passes + 1] = name
-    of_name[name] = (of_name[name] or 0) + 1
-    return trip and trip(name, #passes, of_name[name])
-  end)
-  deploy()
-  --- Lets time pass in small steps, and starts another engine when this one was killed.
-  local function advance(seconds)
-    for _ = 1, seconds * 50 do
-      clock:advance "20ms"
-      if core.testing.plane.crashed(plane) then
-        deaths = deaths + 1
-        plane, clock = lab.crash(plane, down)
-      end
-    end
-  end
-  for _ = 1, 600 do
-    advance(1)
-    local deployment = newest(plane, web)
-    if not deployment or deployment.strategy ~= "rolling" then
-      deploy()
-    elseif FINAL[deployment.state] then
-      break
-    end
-  end
-  advance(30)
-  core.testing.failpoint(nil)
-  local result = outcome(plane, world, web)
-  lab.close(plane)
-  house.remove(folder)
-  return result, passes, deaths
-end
+-- One replica at a time.
+local ROLLING = {
+  replicas = 5,
+  ceiling = 6,
+  ask = function(plane, web) plane.workloads:deploy(web.id, lab.good { surge = 1, unavailable = 0 }) end,
+  taken = function(plane, web) return crashes.newest(plane, web).strategy == "rolling" end,
+  done = function(plane, web) return crashes.FINAL[crashes.newest(plane, web).state] end,
+}
 
 describe("a rolling deploy of 5 replicas", function()
   local expected, passes
 
   setup(function()
-    expected, passes = run()
+    expected, passes = crashes.run(ROLLING)
   end)
   after_each(function() core.testing.failpoint(nil) end)
 
   it("succeeds without a crash", function()
-    assert.same({ state = "active", replicas = 5, ready = 5, release = 2 }, expected.workload)
+    assert.same({ state = "active", replicas = 5, ready = 5, release = 2, paused = false }, expected.workload)
     assert.equal("succeeded", expected.deployments[1].state)
-    assert.equal(5, expected.world.live)
-    assert.equal(10, expected.world.provision)
+    assert.same({ provision = 10, live = 5, twins = 0 }, expected.world)
     assert.is_true(#passes > 50, #passes .. " passes of failpoints")
   end)
 
   it("is the same run again, pass by pass", function()
-    local again, same = run()
+    local again, same = crashes.run(ROLLING)
     assert.same(expected, again)
     assert.same(passes, same)
   end)
 
-  --- Kills the engine once at each pass.
-  local function each(down)
-    local killed = 0
-    for at = 1, #passes do
-      local ok, err = pcall(function()
-        local result, _, deaths = run(function(_, n) return n == at end, down)
-        killed = killed + deaths
-        assert.same(expected, result)
-      end)
-      if not ok then
-        error(("killed at pass %d of %d (%s): %s"):format(at, #passes, passes[at], tostring(err)), 0)
-      end
-    end
-    -- The store's own failpoints fail a commit instead of ending the engine; the others are deaths.
-    assert.is_true(killed > #passes / 2, killed .. " deaths in " .. #passes .. " runs")
-  end
+  it("ends in the same place when the engine is killed at any one of its passes and is back at once", function()
+    crashes.each(ROLLING)
+  end)
 
-  it("ends in the same place when the engine is killed at any one of its passes and is back at once", function() each() end)
-
-  it("ends in the same place when the engine is killed at any one of its passes and is away for 3 s", function() each "3s" end)
+  it("ends in the same place when the engine is killed at any one of its passes and is away for 3 s", function()
+    crashes.each(ROLLING, "3s")
+  end)
 
   it("ends in the same place when the engine is killed again and again", function()
     for _, every in ipairs { 7, 13, 29 } do
-      local result, _, deaths = run(function(_, n) return n % every == 0 and n < 200 end)
+      local result, _, deaths = crashes.run(ROLLING, { trip = function(_, n) return n % every == 0 and n < 200 end })
       assert.is_true(deaths >= 2, deaths .. " deaths")
       assert.same(expected, result)
     end
@@ -196,28 +84,25 @@ describe("every failpoint of the source", function()
   end
 
   it("is reached by a spec, and survived", function()
-    local reached = {}
-    local function note(name) reached[name] = true end
-    run(function(name) -- a commit fails, and so does the first marker after it
-      note(name)
-      if name == "before_marker" then
-        return not reached["marker failed"] and (function()
-          reached["marker failed"] = true
-          return true
-        end)()
-      end
-      if name == "before_commit" then
-        reached.commits = (reached.commits or 0) + 1
-        return reached.commits == 6 -- the store's own: the plane passes the name first
-      end
-    end)
-    run(function(name, n) -- a death, so that there is somebody to adopt
-      note(name)
-      return name == "effect" and n < 40 and not reached.death and (function()
-        reached.death = true
-        return true
-      end)()
-    end)
+    local reached, tripped, commits = {}, {}, 0
+    local function first(name)
+      local new = not tripped[name]
+      tripped[name] = true
+      return new
+    end
+    -- A commit fails in the store (which passes the name after the plane did), and so does the first marker after it.
+    local function fail(name)
+      reached[name] = true
+      commits = commits + (name == "before_commit" and 1 or 0)
+      return name == "before_commit" and commits == 6 or name == "before_marker" and first(name)
+    end
+    -- A death in the middle, so that there is something to adopt.
+    local function kill(name)
+      reached[name] = true
+      return name == "effect" and first(name)
+    end
+    crashes.run(ROLLING, { trip = fail })
+    crashes.run(ROLLING, { trip = kill })
     local missing = {}
     for name, file in pairs(names_in_source()) do
       if elsewhere(file) then

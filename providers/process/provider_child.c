@@ -104,13 +104,14 @@ static char **environment(void) {
 static int spawn(const char *const *argv, const int child_fds[3], pid_t *ret) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
-    sigset_t none, all;
+    sigset_t none, child;
     sigemptyset(&none);
-    sigfillset(&all);
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD); /* ignored, it would hide the exits of its own children from a helper */
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setsigdefault(&attributes, &child);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     for (int i = 0; i < 3; i++)
         posix_spawn_file_actions_adddup2(&actions, child_fds[i], i);

@@ -23,17 +23,18 @@ int cp_fs_fail(cp_error *err, int code, const char *what, const char *path) {
 }
 
 int cp_fs_mkdir(const char *path, mode_t mode, cp_error *err) {
-    cp_autofree char *part = cp_strdup(path);
-    for (char *slash = part; slash; *slash = '/') {
-        slash = strchr(slash + 1, '/');
-        if (slash)
-            *slash = '\0';
-        if (mkdir(part, mode) < 0 && errno != EEXIST)
-            return cp_fs_fail(err, CP_E_PROVIDER_FAILED, "cannot make the folder", part);
-        if (!slash)
-            break;
-    }
-    return 0;
+    if (mkdir(path, mode) == 0 || errno == EEXIST)
+        return 0;
+    const char *slash = strrchr(path, '/');
+    if (errno != ENOENT || !slash || slash == path)
+        return cp_fs_fail(err, CP_E_PROVIDER_FAILED, "cannot make the folder", path);
+    cp_autofree char *parent = cp_strndup(path, (size_t)(slash - path));
+    int r = cp_fs_mkdir(parent, mode, err);
+    if (r < 0)
+        return r;
+    return mkdir(path, mode) == 0 || errno == EEXIST
+               ? 0
+               : cp_fs_fail(err, CP_E_PROVIDER_FAILED, "cannot make the folder", path);
 }
 
 int cp_fs_write(const char *dir, const char *name, const void *bytes, size_t len, mode_t mode, cp_error *err) {

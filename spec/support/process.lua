@@ -7,6 +7,12 @@ ffi.cdef [[
 int kill(int pid, int sig);
 int setenv(const char *name, const char *value, int overwrite);
 int unsetenv(const char *name);
+struct cp_spec_address { unsigned short family; char path[108]; };
+int socket(int, int, int);
+int connect(int, const struct cp_spec_address *, unsigned);
+long write(int, const void *, size_t);
+long read(int, void *, size_t);
+int close(int);
 ]]
 
 local M = {}
@@ -39,6 +45,19 @@ function M.write(path, text)
   local file = assert(io.open(path, "wb"))
   file:write(text)
   file:close()
+end
+
+--- Sends a word to a unix socket; returns the first answer.
+function M.ask(path, word)
+  local fd = ffi.C.socket(1, 1, 0)
+  local address = ffi.new("struct cp_spec_address", 1)
+  ffi.copy(address.path, path)
+  assert(ffi.C.connect(fd, address, ffi.sizeof(address)) == 0, "cannot connect to " .. path)
+  ffi.C.write(fd, word, #word)
+  local buffer = ffi.new "char[4096]"
+  local n = ffi.C.read(fd, buffer, 4096)
+  ffi.C.close(fd)
+  return ffi.string(buffer, math.max(0, tonumber(n)))
 end
 
 --- Is it there, and not a zombie?

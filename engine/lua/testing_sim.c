@@ -131,6 +131,11 @@ static int reboot(lua_State *L) {
     return 0;
 }
 
+static int calm(lua_State *L) {
+    cp_sim_calm(check(L)->shared.provider);
+    return 0;
+}
+
 static int outage(lua_State *L) {
     cp_sim_outage_set(check(L)->shared.provider, lua_toboolean(L, 2));
     return 0;
@@ -179,7 +184,8 @@ static const char *text_of(const json_t *object, const char *key, const char *ot
     return text ? text : otherwise;
 }
 
-/* operate(kind, { id, workload?, release?, index?, generation?, services?, plane? }) -> number of the operation | nil, err */
+/* operate(kind, { id, workload?, release?, index?, generation?, services?, plane? }) -> number of the operation | nil,
+ * err */
 static int operate(lua_State *L) {
     static const char *const kinds[] = {"none", "provision", "start", "stop", "restart", "update", "deprovision", NULL};
     world *w = check(L);
@@ -356,10 +362,12 @@ static int lines(lua_State *L) {
 
 void cp_lua_testing_sim(lua_State *L) {
     static const luaL_Reg methods[] = {
-        {"close", close_world}, {"advance", advance},  {"now", now},       {"kill", kill_instance},  {"reboot", reboot},
-        {"outage", outage},     {"write", write_line}, {"counts", counts}, {"instances", instances}, {"trace", trace},
-        {"operate", operate},   {"answer", answer},    {"cancel", cancel}, {"status", status},       {"list", list},
-        {"watch", watch},       {"hints", hints},      {"logs", logs},     {"lines", lines},         {NULL, NULL},
+        {"close", close_world}, {"advance", advance},     {"now", now},       {"kill", kill_instance},
+        {"reboot", reboot},     {"calm", calm},           {"outage", outage}, {"write", write_line},
+        {"counts", counts},     {"instances", instances}, {"trace", trace},   {"operate", operate},
+        {"answer", answer},     {"cancel", cancel},       {"status", status}, {"list", list},
+        {"watch", watch},       {"hints", hints},         {"logs", logs},     {"lines", lines},
+        {NULL, NULL},
     };
     luaL_newmetatable(L, CP_LUA_WORLD);
     lua_newtable(L);

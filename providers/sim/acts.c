@@ -39,6 +39,26 @@ void cp_sim_outage_set(cp_provider *provider, bool on) {
         s->hint(s->hint_userdata, NULL);
 }
 
+static void calm(cp_sim_behaviour *behaviour) {
+    behaviour->crash_rate = behaviour->never_ready_rate = behaviour->start_failure_rate = 0;
+}
+
+void cp_sim_calm(cp_provider *provider) {
+    sim *s = (sim *)provider;
+    s->scenario.error_rate = 0;
+    calm(&s->scenario.old_release);
+    calm(&s->scenario.new_release);
+    size_t cursor = 0, count;
+    void *release;
+    while (cp_table_next(s->releases, &cursor, NULL, &release)) {
+        calm(&((sim_release *)release)->behaviour);
+        ((sim_release *)release)->fail_provision = false;
+    }
+    cp_autofree sim_instance **sorted = sim_sorted(s, &count);
+    for (size_t i = 0; i < count; i++)
+        sim_instance_calm(sorted[i]);
+}
+
 int cp_sim_write(cp_provider *provider, const char *instance_id, const char *service, bool stderr_stream,
                  const char *text, cp_error *err) {
     sim_instance *instance = find((sim *)provider, instance_id, err);

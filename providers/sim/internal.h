@@ -132,6 +132,7 @@ void sim_instance_free(sim_instance *instance);  /* takes it out of the counts, 
 void sim_instance_start(sim_instance *instance); /* from the beginning: start delay, ready delay */
 void sim_instance_stop(sim_instance *instance, sim_phase phase);
 void sim_instance_crash(sim_instance *instance, const char *why);
+void sim_instance_calm(sim_instance *instance); /* it will not fail by itself any more */
 void sim_instance_observe(const sim_instance *instance, cp_observation *ret);
 const char *sim_phase_name(const sim_instance *instance);
 

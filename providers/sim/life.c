@@ -102,6 +102,17 @@ static void run(sim_instance *instance) {
     arm(instance);
 }
 
+void sim_instance_calm(sim_instance *instance) {
+    instance->will_fail = false;
+    if (instance->phase != SIM_RUNNING)
+        return;
+    instance->crash_at = -1;
+    if (!instance->ready && instance->ready_at < 0)
+        instance->ready_at = cp_loop_mono(instance->sim->provider.loop);
+    cp_timer_stop(instance->timer);
+    arm(instance);
+}
+
 static const cp_service *main_service(const sim_instance *instance) {
     return CP_LIST_AT(&instance->release->services.items, const cp_service, instance->release->main);
 }

@@ -47,6 +47,9 @@ int cp_sim_kill(cp_provider *provider, const char *instance_id, cp_error *err);
 void cp_sim_reboot(cp_provider *provider);
 /* Nobody answers until it is ended; beside the scenario's own outages. What runs goes on. */
 void cp_sim_outage_set(cp_provider *provider, bool on);
+/* Faults stop: no more errors and failures, and what would never have been ready gets ready. Outages stay as they are.
+ */
+void cp_sim_calm(cp_provider *provider);
 /* A service writes a line to its log. `not_found`. */
 int cp_sim_write(cp_provider *provider, const char *instance_id, const char *service, bool stderr_stream,
                  const char *text, cp_error *err);

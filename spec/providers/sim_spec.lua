@@ -224,6 +224,30 @@ describe("the sim provider", function()
     assert.equal("running", world:status("i1").seen)
   end)
 
+  it("stops failing when a spec wants calm", function()
+    open { error_rate = 1 }
+    local refused = provision "i0"
+    world:advance "1s"
+    assert.equal("provider_failed", select(2, world:answer(refused)).code)
+    world:calm()
+    provision("never", { index = 1 })
+    world:advance "2s"
+    assert.is_true(world:status("never").services[1].ready)
+    world:close()
+    open()
+    provision("never", { release = "r1", index = 0, services = service { SIM_NEVER_READY = "1" } })
+    provision("crash", { release = "r2", index = 0, services = service { SIM_CRASH_AFTER = "1s" } })
+    provision("broken", { release = "r3", index = 0, services = service { SIM_FAIL_START = "1" } })
+    world:advance "1500ms"
+    world:calm()
+    world:operate("start", { id = "broken", release = "r3" })
+    world:advance "5s"
+    for _, id in ipairs { "never", "crash", "broken" } do
+      assert.is_true(world:status(id).services[1].ready, id)
+      assert.equal(0, world:status(id).restarts, id)
+    end
+  end)
+
   it("hints at every change, and at everything when an outage ends", function()
     open { outages = { { from = "10s", ["for"] = "5s" } } }
     world:watch(true)

@@ -9,6 +9,8 @@
 
 #include <openssl/evp.h>
 
+#define MOST_KNOWN 64
+
 void cp_strategy_free(cp_strategy *strategy) {
     if (!strategy)
         return;
@@ -76,16 +78,40 @@ static json_t *keep(json_t *table, const char *key) {
     return value && !json_is_null(value) ? json_incref(value) : NULL;
 }
 
-static int load_bundle(cp_scripts *scripts, const json_t *bundle, cp_strategy **ret, cp_error *err) {
-    const char *file = json_string_value(json_object_get(bundle, "main"));
-    int64_t prelude = json_integer_value(json_object_get(bundle, "prelude")),
-            ours = ((cp_lua_scripts *)scripts)->prelude_version;
-    if (!file || !json_is_object(json_object_get(bundle, "files")))
-        return cp_fail(err, CP_E_INVALID, "a strategy's bundle needs main and files");
-    if (prelude != ours)
-        return cp_fail(err, CP_E_UNSUPPORTED,
-                       "%s was pinned with version %lld of the rollout object; this engine has %lld", file,
-                       (long long)prelude, (long long)ours);
+static cp_strategy *copy_of(const cp_strategy *strategy) {
+    cp_strategy *copy = cp_new0(cp_strategy);
+    *copy = (cp_strategy){.name = cp_strdup(strategy->name),
+                          .summary = cp_strdup(strategy->summary),
+                          .hash = cp_strdup(strategy->hash),
+                          .bundle = json_incref(strategy->bundle),
+                          .params = json_incref(strategy->params),
+                          .guards = json_incref(strategy->guards),
+                          .needs = json_incref(strategy->needs),
+                          .has_rollback = strategy->has_rollback};
+    return copy;
+}
+
+static void forget_known(cp_lua_scripts *scripts) {
+    size_t cursor = 0;
+    const char *hash;
+    void *strategy;
+    while (scripts->known && cp_table_next(scripts->known, &cursor, &hash, &strategy))
+        cp_strategy_free(strategy);
+    cp_table_free(scripts->known);
+    scripts->known = NULL;
+}
+
+static void remember_known(cp_lua_scripts *scripts, const cp_strategy *strategy) {
+    if (scripts->known && cp_table_count(scripts->known) >= MOST_KNOWN)
+        forget_known(scripts);
+    if (!scripts->known)
+        scripts->known = cp_table_new();
+    cp_table_set(scripts->known, strategy->hash, copy_of(strategy));
+}
+
+/* What the bundle's table declares. */
+static int read_strategy(cp_scripts *scripts, const json_t *bundle, const char *file, cp_strategy **ret,
+                         cp_error *err) {
     cp_autojson json_t *table = NULL;
     int r = describe(scripts, bundle, &table, err);
     if (r < 0)
@@ -98,15 +124,35 @@ static int load_bundle(cp_scripts *scripts, const json_t *bundle, cp_strategy **
     strategy->guards = keep(table, "guards");
     strategy->needs = keep(table, "needs");
     strategy->has_rollback = json_is_true(json_object_get(table, "has_rollback"));
-    cp_error wrong = {0};
-    if (cp_params_declared(strategy->params, &wrong) < 0) {
-        cp_fail_at(err, CP_E_SCRIPT_ERROR, wrong.field, wrong.hint, "%s: %s", file, wrong.message);
-        cp_error_clear(&wrong);
-        return err->code;
-    }
+    cp_autoerror cp_error wrong = {0};
+    if (cp_params_declared(strategy->params, &wrong) < 0)
+        return cp_fail_at(err, CP_E_SCRIPT_ERROR, wrong.field, wrong.hint, "%s: %s", file, wrong.message);
     strategy->bundle = json_deep_copy(bundle);
-    strategy->hash = hash_of(bundle);
     *ret = cp_take(strategy);
+    return 0;
+}
+
+static int load_bundle(cp_scripts *base, const json_t *bundle, cp_strategy **ret, cp_error *err) {
+    cp_lua_scripts *scripts = (cp_lua_scripts *)base;
+    const char *file = json_string_value(json_object_get(bundle, "main"));
+    int64_t prelude = json_integer_value(json_object_get(bundle, "prelude"));
+    if (!file || !json_is_object(json_object_get(bundle, "files")))
+        return cp_fail(err, CP_E_INVALID, "a strategy's bundle needs main and files");
+    if (prelude != scripts->prelude_version)
+        return cp_fail(err, CP_E_UNSUPPORTED,
+                       "%s was pinned with version %lld of the rollout object; this engine has %lld", file,
+                       (long long)prelude, (long long)scripts->prelude_version);
+    cp_autofree char *hash = hash_of(bundle);
+    const cp_strategy *known = scripts->known ? cp_table_get(scripts->known, hash) : NULL;
+    if (known) {
+        *ret = copy_of(known);
+        return 0;
+    }
+    int r = read_strategy(base, bundle, file, ret, err);
+    if (r < 0)
+        return r;
+    (*ret)->hash = cp_take(hash);
+    remember_known(scripts, *ret);
     return 0;
 }
 
@@ -151,6 +197,7 @@ static void scripts_free(cp_scripts *base) {
     cp_lua_scripts *scripts = (cp_lua_scripts *)base;
     if (!scripts)
         return;
+    forget_known(scripts);
     free(scripts->lua_dir);
     free(scripts->library);
     free(scripts->prelude);

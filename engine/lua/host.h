@@ -67,6 +67,7 @@ typedef struct cp_lua_scripts {
     cp_strings dirs;
     char *library, *prelude; /* our own Lua, as text */
     int64_t prelude_version;
+    cp_table *known; /* cp_strategy * by hash: what a source declares does not change */
 } cp_lua_scripts;
 int cp_bundle_find(cp_lua_scripts *scripts, const char *name, json_t **ret_bundle, cp_error *err);
 int cp_bundle_text(cp_lua_scripts *scripts, const char *name, const char *source, json_t **ret_bundle, cp_error *err);

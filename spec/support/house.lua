@@ -111,6 +111,11 @@ function M.spawn(argv, environment, options)
     redirect(self.stderr_path, out, 2)
     if options.cwd then posix.unistd.chdir(options.cwd) end
     if options.session then posix.unistd.setpid("s") end
+    -- A plain luajit that loads our module needs the sanitizer's runtime first.
+    local preload = os.getenv "CTRLPLANE_PRELOAD"
+    if preload and (argv[1] .. "\n" .. (argv[2] or "")):match "luajit%f[\n%z]" then
+      posix.stdlib.setenv("LD_PRELOAD", preload)
+    end
     for name, value in pairs(environment or {}) do posix.stdlib.setenv(name, value or nil) end
     posix.unistd.exec(argv[1], { [0] = argv[1], unpack(argv, 2) })
     posix.unistd._exit(127)

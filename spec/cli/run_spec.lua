@@ -77,6 +77,11 @@ describe("run, demo and doctor", function()
     local _, bad = home:json { "doctor", "--store", "/proc/no/plane.db" }
     assert.equal(1, bad)
     assert.is_false(house.exists(home.socket)) -- it only looks
+    local _, said = home:ok "ls" -- starts an engine
+    for _, row in ipairs(home:json("doctor").items) do
+      if row.name == "engine" then assert.equal(command.started_pid(said), row.pid) end
+    end
+    home:ok "stop"
   end)
 
   it("lists strategies and their parameters", function()

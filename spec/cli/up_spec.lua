@@ -104,6 +104,10 @@ describe("up", function()
     home:file("sub/web.json", web)
     home:ok "up sub/web.json"
     assert.equal(1, home:json("get web").ready_replicas)
+    web.services[1].image = "server" -- a dot makes no difference: the engine runs elsewhere
+    home:file("sub/web.json", web)
+    local _, said = home:ok "up sub/web.json --yes"
+    assert.truthy(said:find("changes nothing", 1, true), said)
     web.services[1].image = "./sever"
     home:file("sub/web.json", web)
     local value, code = home:json "up sub/web.json"

@@ -23,16 +23,20 @@ function M.define_rollout(c)
   c:option("--commit", "the commit that it was built from"):argname "<sha>":target "commit_sha"
 end
 
---- A path to an executable or folder, as the engine must get it: it does not run in our folder.
-function M.local_image(image)
-  if image:match "^%.%.?/" or image == "." or image == ".." then
-    local path = system.realpath(image)
-    if not path then
-      exit.fail { code = "invalid", field = "image", message = ("there is no file or folder %s"):format(image) }
-    end
-    return path
-  end
-  return image
+--- A path to an executable or folder, as the engine must get it: absolute, for it does not run in our folder. What
+--- begins with a dot must exist; another relative name may be one that only the provider knows.
+---@param folder? string what the path is relative to; default: where we are
+---@return string? path nil: there is no such file
+function M.local_image(image, folder)
+  if image == "" or image:match "^/" then return image end
+  local path = system.realpath((folder or ".") .. "/" .. image)
+  return path or (not image:match "^%.%.?/" and image ~= "." and image ~= ".." and image or nil)
+end
+
+local function image_here(image)
+  local path = M.local_image(image)
+  if path then return path end
+  exit.fail { code = "invalid", field = "image", message = ("there is no file or folder %s"):format(image) }
 end
 
 local function split(text, what)
@@ -136,7 +140,7 @@ local function service_changes(context, w)
   for _, text in ipairs(args.image) do
     local name, image = text:match "^([%w-]+)=(.*)$"
     if not name then name, image = main_service(by_name, names), text end
-    change(name).image = M.local_image(image)
+    change(name).image = image_here(image)
   end
   for _, text in ipairs(args.set) do
     local path, value = split(text, "--set")
@@ -158,7 +162,7 @@ local function service_changes(context, w)
       spec[field] = core.json.array {}
       for word in value:gmatch "%S+" do table.insert(spec[field], word) end
     else
-      spec[field] = field == "image" and M.local_image(value) or value
+      spec[field] = field == "image" and image_here(value) or value
     end
   end
   return core.json.array(order)

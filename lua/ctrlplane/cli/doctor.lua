@@ -52,7 +52,10 @@ return {
       local plane, err = session.reach(args)
       if plane then
         local ready, why = plane:ping()
-        row("engine", "answers", "socket", not ready and tostring(why) or nil)
+        local pid = not url and core.owner(store)
+        row("engine", pid and ("answers, pid %d"):format(pid) or "answers", url and url_source or "socket",
+          not ready and tostring(why) or nil)
+        rows[#rows].pid = pid or nil
         local providers = plane.providers:list()
         for _, provider in ipairs(providers and (providers.items or providers) or {}) do
           row("provider " .. tostring(provider.name), provider.type or "-", "engine", provider.problem)

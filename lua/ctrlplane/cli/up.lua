@@ -20,8 +20,8 @@ local function read(context)
   local request = exit.try(specfile.read(path))
   local folder = path ~= "-" and path:match "^(.*)/[^/]*$" or "."
   for i, service in ipairs(type(request.services) == "table" and request.services or {}) do
-    if type(service) == "table" and type(service.image) == "string" and service.image:match "^%.%.?/" then
-      local found = system.realpath(folder .. "/" .. service.image)
+    if type(service) == "table" and type(service.image) == "string" then
+      local found = deploy.local_image(service.image, folder)
       if not found then
         exit.fail { code = "invalid", field = ("services[%d].image"):format(i - 1),
           message = ("there is no file or folder %s beside %s"):format(service.image, path) }

@@ -166,16 +166,16 @@ function M.tree(out, seen)
   end
   set("new", d.release_id)
   set("old", d.previous_release_id)
-  local command = seen.command
-  if command and not command.done then
-    lines[#lines + 1] = ("  at   %s: %s"):format(command.line or "?", command.name)
-  end
   if d.message and d.message ~= "" and not (d.error and d.error.message == d.message) then
     lines[#lines + 1] = "  says " .. d.message
   end
   if d.held_by and d.held_by ~= "" then lines[#lines + 1] = "  held by " .. d.held_by end
   if d.awaiting and d.awaiting ~= "" then lines[#lines + 1] = "  waits for a person: " .. d.awaiting end
-  for _, reason in ipairs(M.reasons(seen)) do lines[#lines + 1] = "  waits for " .. reason end
+  local command, reasons = seen.command, M.reasons(seen)
+  if command and not command.done and not (reasons[1] or ""):find(command.line or "?", 1, true) then
+    lines[#lines + 1] = ("  at %s: %s"):format(command.line or "?", command.name)
+  end
+  for _, reason in ipairs(reasons) do lines[#lines + 1] = "  waits for " .. reason end
   local rows = {}
   for _, i in ipairs(seen.instances) do rows[#rows + 1] = i end
   local columns = M.instance_columns(out, seen.versions)

@@ -376,6 +376,18 @@ describe("the script host", function()
     end)
   end)
 
+  it("has the methods that the stubs for editors name", function()
+    local names, prelude = {}, io.open("lua/ctrlplane/prelude.lua"):read "*a"
+    for name in io.open("lua/ctrlplane/types/strategy.lua"):read("*a"):gmatch "function rollout:([%w_]+)" do
+      names[#names + 1] = name
+    end
+    local defined = {}
+    for name in prelude:gmatch "function commands:([%w_]+)" do
+      defined[#defined + 1] = name
+    end
+    assert.same(defined, names)
+  end)
+
   it("has patterns as Lua has them", function()
     local expressions = {
       "('hello world'):find('o w')", "('hello'):find('l+')", "('hello'):match('(h)(.)')", "('key = value'):match('^(%w+)%s*=%s*(%w+)$')",

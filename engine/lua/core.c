@@ -3,6 +3,7 @@
 #include "base/id.h"
 #include "compose.h"
 #include "lua/lua.h"
+#include "store/store.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,15 @@ static int nearest(lua_State *L) {
     if (!found)
         return 0;
     lua_pushstring(L, found);
+    return 1;
+}
+
+/* owner(path) -> the pid of the process that owns the store | nil */
+static int owner(lua_State *L) {
+    int64_t pid = cp_store_owner(luaL_checkstring(L, 1));
+    if (pid <= 0)
+        return 0;
+    lua_pushnumber(L, (lua_Number)pid);
     return 1;
 }
 
@@ -108,6 +118,8 @@ int luaopen_ctrlplane_core(lua_State *L) {
     lua_setfield(L, -2, "duration");
     lua_pushcfunction(L, nearest);
     lua_setfield(L, -2, "nearest");
+    lua_pushcfunction(L, owner);
+    lua_setfield(L, -2, "owner");
     lua_pushcfunction(L, paths);
     lua_setfield(L, -2, "paths");
     lua_pushlightuserdata(L, NULL);

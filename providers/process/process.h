@@ -42,7 +42,8 @@ typedef struct cp_process {
     cp_table *watches;   /* inotify descriptor as text -> cp_proc */
     cp_table *hashes;    /* what was hashed: "dev:ino:size:mtime:ctime" -> sha256 hex, owned */
     cp_table *ports;     /* "tcp:8080" -> cp_proc: given out */
-    int notify;
+    int notify; /* -1: the user has no inotify instance left, so `look` looks again and again */
+    cp_timer *look;
     struct event *notify_event;
     cp_provider_hint *hint;
     void *hint_userdata;
@@ -147,6 +148,7 @@ void cp_child_free_all(cp_process *process);
 /* provider_fs.c */
 int cp_fs_fail(cp_error *err, int code, const char *what,
                const char *path);                              /* errno: passing troubles are `unavailable` */
+bool cp_fs_passes(const char *text);                           /* does a helper's message tell of such a trouble? */
 int cp_fs_mkdir(const char *path, mode_t mode, cp_error *err); /* with its parents; exists: fine */
 int cp_fs_write(const char *dir, const char *name, const void *bytes, size_t len, mode_t mode,
                 cp_error *err);                                  /* atomic */

@@ -2,6 +2,7 @@
  * adopts what is in data_dir; freeing detaches, and everything goes on.
  * Must not know how an operation is done (provider_op.c) or what a state file looks like (provider_look.c). */
 #include "base/failpoint.h"
+#include "base/log.h"
 #include "process.h"
 
 #include <dirent.h>
@@ -19,6 +20,7 @@ enum {
     LIST_STEP = 64,          /* instances looked at in one turn */
     KEEP_LOGS = 3600,        /* s: logs of destroyed instances */
     PRUNE_EVERY = 60 * 1000, /* ms */
+    LOOK = 500,              /* ms between looks where inotify is not to be had */
 };
 
 /* ---- instances in memory ---- */
@@ -112,6 +114,14 @@ static void on_notify(evutil_socket_t fd, short what, void *userdata) {
         on_event(process, event, &hinted);
         at += (ssize_t)(sizeof *event + event->len);
     }
+}
+
+/* Without inotify: whoever waits for something looks by himself. */
+static void on_look(void *userdata) {
+    cp_process *process = userdata;
+    cp_timer_start(process->look, LOOK);
+    cp_process_hint(process, NULL);
+    cp_process_logs_wake(process, NULL, false);
 }
 
 static void process_watch(cp_provider *provider, cp_provider_hint *hint, void *userdata) {
@@ -315,6 +325,7 @@ static void process_free(cp_provider *provider) {
     cp_child_free_all(process);
     if (process->notify_event)
         event_free(process->notify_event);
+    cp_timer_free(process->look);
     if (process->notify >= 0)
         close(process->notify);
     cursor = 0;
@@ -377,15 +388,16 @@ int cp_process_provider_new(cp_loop *loop, const char *name, const char *data_di
     process->ports = cp_table_new();
     process->plane_id = cp_strdup(plane_id);
     process->notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (process->notify < 0)
+        cp_log(CP_LOG_WARN, "no inotify (%s); states are looked at every %d ms", strerror(errno), LOOK);
+    process->look = cp_timer_new(loop, on_look, process);
     process->prune = cp_timer_new(loop, prune, process);
     process->shim = realpath(shim_path, NULL);
     if (!process->shim)
         process->shim = cp_strdup(shim_path); /* said by the first operation that needs it, and by doctor */
     process->boot_id = cp_fs_read("/proc/sys/kernel/random/boot_id", 64, NULL);
     int r = 0;
-    if (process->notify < 0)
-        r = cp_fs_fail(err, CP_E_PROVIDER_UNAVAILABLE, "cannot watch", data_dir);
-    else if (!process->boot_id)
+    if (!process->boot_id)
         r = cp_fs_fail(err, CP_E_PROVIDER_UNAVAILABLE, "cannot read", "/proc/sys/kernel/random/boot_id");
     if (r == 0) {
         process->boot_id[strcspn(process->boot_id, "\n")] = '\0';
@@ -393,9 +405,13 @@ int cp_process_provider_new(cp_loop *loop, const char *name, const char *data_di
     }
     if (r == 0) {
         cp_groups_find(&process->groups);
-        process->notify_event =
-            event_new(cp_loop_base(loop), process->notify, EV_READ | EV_PERSIST, on_notify, process);
-        event_add(process->notify_event, NULL);
+        if (process->notify >= 0) {
+            process->notify_event =
+                event_new(cp_loop_base(loop), process->notify, EV_READ | EV_PERSIST, on_notify, process);
+            event_add(process->notify_event, NULL);
+        } else {
+            cp_timer_start(process->look, LOOK);
+        }
         r = adopt_all(process, err);
     }
     if (r == 0 && cp_failpoint("process_adopt"))

@@ -12,10 +12,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Nobody's fault and gone by itself: tried for ever instead of counted. */
+static const int passing[] = {EAGAIN, ENOMEM, EMFILE, ENFILE, ENOSPC, EDQUOT, ENOBUFS, EIO};
+
+bool cp_fs_passes(const char *text) {
+    for (size_t i = 0; i < CP_COUNT(passing); i++)
+        if (strstr(text, strerror(passing[i])))
+            return true;
+    return false;
+}
+
 int cp_fs_fail(cp_error *err, int code, const char *what, const char *path) {
     const int saved = errno;
-    /* Nobody's fault and gone by itself: tried for ever instead of counted. */
-    const int passing[] = {EAGAIN, ENOMEM, EMFILE, ENFILE, ENOSPC, EDQUOT, ENOBUFS, EIO};
     for (size_t i = 0; i < CP_COUNT(passing); i++)
         if (saved == passing[i])
             code = CP_E_PROVIDER_UNAVAILABLE;

@@ -16,8 +16,6 @@ const cp_service *cp_op_service(const cp_proc *proc, size_t index) {
     return CP_LIST_AT(&proc->record.services, cp_service, index);
 }
 
-/* Every service that has, or had, a shim here, also of an earlier release; those of the record last and in their order.
- */
 void cp_op_names(const cp_proc *proc, cp_strings *ret) {
     DIR *dir = opendir(proc->dir);
     for (struct dirent *e; dir && (e = readdir(dir));) {
@@ -67,7 +65,8 @@ static void free_op(cp_provider_op *op) {
     cp_timer_free(op->timer);
     if (op->proc && op->proc->op == op)
         op->proc->op = NULL;
-    cp_desc_clear(&cp_record_desc, &op->wanted);
+    free(op->workload_id);
+    free(op->workload_slug);
     cp_error_clear(&op->failed);
     free(op->stage);
     free(op);
@@ -94,9 +93,9 @@ static void on_job(void *userdata, const cp_child_result *result) {
     cp_provider_op *op = j->op;
     bool ok = j->shim ? strncmp(result->output, "ok", 2) == 0
                       : result->status == 0 || (result->status == -1 && result->len == 0);
+    int code = cp_fs_passes(result->output) ? CP_E_PROVIDER_UNAVAILABLE : CP_E_PROVIDER_FAILED;
     if (!ok && !op->failed.code)
-        cp_fail(&op->failed, CP_E_PROVIDER_FAILED, "%s: %.*s", j->what,
-                result->len ? (int)strcspn(result->output, "\n") : 100,
+        cp_fail(&op->failed, code, "%s: %.*s", j->what, result->len ? (int)strcspn(result->output, "\n") : 100,
                 result->len ? result->output : "its helper ended without a word");
     free_job(j);
     cp_op_advance(op);
@@ -107,9 +106,8 @@ int cp_op_job(cp_provider_op *op, const char *const *argv, bool shim, char *what
     *j = (job){.op = op, .what = what, .shim = shim};
     int r = cp_child_start(op->process, argv, false, on_job, j, &j->child, &op->failed);
     if (r < 0) {
-        if (shim)
-            op->failed.code =
-                CP_E_PROVIDER_UNAVAILABLE; /* a host without its shim is an outage, no fault of a release */
+        if (shim) /* a host without its shim is an outage, no fault of a release */
+            op->failed.code = CP_E_PROVIDER_UNAVAILABLE;
         free_job(j);
         return r;
     }
@@ -147,8 +145,6 @@ static bool after_sweep(cp_provider_op *op) {
     if (op->kind == CP_OP_DEPROVISION) {
         op->step = STEP_REMOVE;
     } else if (op->kind == CP_OP_STOP) {
-        op->proc->record.wanted = CP_WANTED_STOPPED;
-        cp_record_save(op->proc, &op->failed); /* not saved: failed, and asked again */
         op->step = STEP_DONE;
     } else {
         op->step = op->stage ? STEP_FINISH_MAKE : STEP_START;
@@ -245,11 +241,9 @@ int cp_process_operate(cp_provider *provider, cp_op_kind kind, const cp_runtime_
         if (r < 0)
             return r;
     } else if (proc) {
-        proc->record.wanted = kind == CP_OP_DEPROVISION ? CP_WANTED_DESTROYED : proc->record.wanted;
-        proc->record.generation =
-            spec->generation > proc->record.generation ? spec->generation : proc->record.generation;
-        if (kind == CP_OP_STOP)
-            proc->record.wanted = CP_WANTED_STOPPED;
+        proc->record.wanted = kind == CP_OP_DEPROVISION ? CP_WANTED_DESTROYED : CP_WANTED_STOPPED;
+        if (spec->generation > proc->record.generation)
+            proc->record.generation = spec->generation;
         int r = cp_record_save(proc, err);
         if (r < 0 && kind == CP_OP_STOP)
             return r;
@@ -260,6 +254,8 @@ int cp_process_operate(cp_provider *provider, cp_op_kind kind, const cp_runtime_
                            .process = process,
                            .proc = proc,
                            .kind = kind,
+                           .workload_id = cp_strdup(spec->workload_id),
+                           .workload_slug = cp_strdup(spec->workload_slug),
                            .remove_volumes = spec->remove_volumes,
                            .step = proc && cp_op_brings_up(kind) ? STEP_MAKE
                                    : proc                        ? STEP_STOP
@@ -267,8 +263,6 @@ int cp_process_operate(cp_provider *provider, cp_op_kind kind, const cp_runtime_
                                                                  : STEP_DONE,
                            .done = done,
                            .userdata = userdata};
-    cp_set_string(&op->wanted.workload_id, spec->workload_id);
-    cp_set_string(&op->wanted.workload_slug, spec->workload_slug);
     op->timer = cp_timer_new(process->base.loop, cp_op_advance, op);
     if (proc)
         proc->op = op;

@@ -29,7 +29,7 @@ struct cp_provider_op {
     cp_process *process;
     cp_proc *proc; /* NULL: there is none (any more) */
     cp_op_kind kind;
-    cp_record wanted; /* what was asked for */
+    char *workload_id, *workload_slug;
     bool remove_volumes;
     step step;
     size_t index; /* of the service that is being made */

@@ -71,20 +71,19 @@ bool cp_op_remove(cp_provider_op *op) {
 bool cp_op_volumes(cp_provider_op *op) {
     if (op->jobs.count)
         return false;
-    if (op->stage || op->failed.code || !op->remove_volumes || cp_is_empty(op->wanted.workload_id)) {
+    if (op->stage || op->failed.code || !op->remove_volumes || cp_is_empty(op->workload_id)) {
         if (!op->failed.code && op->stage && access(op->stage, F_OK) == 0)
             cp_fail(&op->failed, CP_E_PROVIDER_FAILED, "the volumes in %s cannot be removed", op->stage);
         op->step = STEP_DONE;
         return true;
     }
-    op->stage = cp_printf("%s/volumes/%s", op->process->data_dir, op->wanted.workload_id);
+    op->stage = cp_printf("%s/volumes/%s", op->process->data_dir, op->workload_id);
     size_t cursor = 0;
     for (void *proc; cp_table_next(op->process->instances, &cursor, NULL, &proc);)
-        if (cp_streq(((cp_proc *)proc)->record.workload_id, op->wanted.workload_id)) {
+        if (cp_streq(((cp_proc *)proc)->record.workload_id, op->workload_id)) {
             op->step = STEP_DONE; /* the last instance of the workload takes them with it */
             return true;
         }
     const char *argv[] = {"rm", "-rf", "--", op->stage, NULL};
-    return cp_op_job(op, argv, false, cp_printf("removing the volumes of %s", op->wanted.workload_slug)) < 0 &&
-           cp_op_fail(op);
+    return cp_op_job(op, argv, false, cp_printf("removing the volumes of %s", op->workload_slug)) < 0 && cp_op_fail(op);
 }

@@ -365,6 +365,8 @@ static int mode_run(const char *dir) {
         inotify_add_watch(notices, ".", IN_MOVED_TO);
     shim_log_open();
     save();
+    if (state.unsaved) /* nobody could see what becomes of it */
+        shim_die("%s: %s", shim_file("state"), strerror(errno));
     shim_answer("ok\n");
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int i = 0; i < 3; i++)

@@ -1,6 +1,7 @@
 /* engine/lua/testing_sim.c -- For specs: a simulated world on a virtual clock, driven from outside and, without a
  * plane, as a provider. Answers are kept as values; no Lua runs in a callback. */
 #ifdef CP_FAILPOINTS
+#include "base/id.h"
 #include "lua/lua.h"
 #include "providers/sim/sim.h"
 
@@ -61,6 +62,7 @@ static int close_world(lua_State *L) {
     }
     cp_vec_clear(&w->asked);
     json_decref(w->hints);
+    cp_id_seed(0);
     w->shared.provider->class->free(w->shared.provider);
     cp_loop_free(w->shared.loop);
     w->shared = (cp_lua_world){0};
@@ -86,6 +88,7 @@ static int open_world(lua_State *L) {
     if (cp_loop_new(true, &w->shared.loop, &err) < 0)
         return cp_lua_fail(L, &err);
     cp_loop_seed(w->shared.loop, seed);
+    cp_id_seed(seed); /* once a world: seeded again by each of its engines, ids would come again */
     if (cp_sim_provider_new(w->shared.loop, "sim", scenario, seed, &w->shared.provider, &err) < 0) {
         cp_loop_free(w->shared.loop);
         return cp_lua_fail(L, &err);

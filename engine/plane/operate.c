@@ -119,6 +119,12 @@ void cp_instance_decide(cp_inst *inst, cp_instance_decision *decision) {
         .message = inst->row.message,
     };
     cp_decide_instance(&input, decision);
+    /* Absent may mean "not yet": what an engine asked for before it died can still be on its way to the provider. Our own
+     * deprovision is behind it. */
+    if (decision->state == CP_INSTANCE_DESTROYED && inst->op_kind != CP_OP_DEPROVISION) {
+        decision->op = CP_OP_DEPROVISION;
+        decision->state = CP_INSTANCE_DESTROYING;
+    }
 }
 
 static void destroyed(cp_plane *plane, cp_inst *inst) {

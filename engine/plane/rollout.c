@@ -249,6 +249,7 @@ void cp_rollout_finish(cp_rollout *r, int state, const cp_error *why, const char
     cp_plane_event(plane, event, actor, wl, NULL, dep->id, outcome(dep));
     cp_rollout_free(r);
     cp_plane_dirty(plane, wl);
+    cp_plane_crash(plane, "rollout_end");
 }
 
 /* Each set keeps what it has: its goal is that number until somebody says otherwise. */

@@ -400,6 +400,7 @@ static int begin(cp_plane *plane, cp_wl *wl, cp_rel *release, plan *p, json_t *s
                    json_pack("{s:s, s:s, s:I}", "strategy", dep->strategy, "release_id", release->row.id, "version",
                              (json_int_t)release->row.version));
     cp_plane_dirty(plane, wl);
+    cp_plane_crash(plane, "rollout_begin");
     *ret = dep;
     return 0;
 }

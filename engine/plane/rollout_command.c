@@ -587,7 +587,7 @@ int cp_rollout_command(void *rollout, int64_t number, const char *name, const js
     if (r->dep->state == CP_DEPLOYMENT_PAUSED)
         cp_rollout_stop_clocks(r); /* the script was between two commands when somebody paused */
     cp_journal_save(r, command);
-    *outcome = CP_COMMAND_PENDING;
+    *outcome = cp_plane_crash(r->plane, "command") ? CP_COMMAND_STOP : CP_COMMAND_PENDING;
     cp_plane_dirty(r->plane, r->wl);
     return 0;
 }
@@ -600,6 +600,8 @@ static void complete(cp_rollout *r, json_t *value, const cp_error *err) {
     r->waiting = false;
     cp_journal_done(r, command, value, err);
     r->dep->progress_at = cp_rollout_now(r); /* a command done is progress */
+    if (cp_plane_crash(r->plane, "command_done"))
+        return;
     if (!err && strcmp(command->name, "finish") == 0) {
         cp_rollout_succeed(r);
         return;

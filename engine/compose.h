@@ -3,15 +3,15 @@
 #include "plane/plane.h"
 
 typedef struct cp_compose {
-    const char *store;      /* path, or ":memory:" */
-    const char *data_dir;   /* of the process provider; NULL: <store>.d beside the store, a temporary folder for memory */
-    const char *vfs;        /* SQLite VFS, NULL: the default */
-    const char *provider;   /* the default provider: "process" (default) or "sim" */
+    const char *store;    /* path, or ":memory:" */
+    const char *data_dir; /* of the process provider; NULL: <store>.d beside the store, a temporary folder for memory */
+    const char *vfs;      /* SQLite VFS, NULL: the default */
+    const char *provider; /* the default provider: "process" (default) or "sim" */
     const json_t *scenario; /* of the sim provider */
     uint64_t seed;          /* of the sim provider and of ids on a virtual clock */
     bool virtual_clock;
-    cp_provider *world;     /* a sim provider of an earlier engine, to go on with (crash tests); lent */
-    cp_loop *loop;          /* an existing loop, or NULL to make one */
+    cp_provider *world;               /* a sim provider of an earlier engine, to go on with (crash tests); lent */
+    cp_loop *loop;                    /* an existing loop, or NULL to make one */
     const char *const *strategy_dirs; /* NULL-terminated */
 } cp_compose;
 

@@ -27,25 +27,25 @@ typedef struct cp_runtime_spec {
     const char *instance_id, *name, *workload_id, *workload_slug, *workload_name, *release_id, *tenant_id, *plane_id;
     int64_t replica_index, generation;
     int kind;
-    const cp_list *services;  /* cp_service, images resolved */
-    const cp_map *labels;     /* the workload's plus ctrlplane.* */
-    bool remove_volumes;      /* deprovision: volumes too */
+    const cp_list *services; /* cp_service, images resolved */
+    const cp_map *labels;    /* the workload's plus ctrlplane.* */
+    bool remove_volumes;     /* deprovision: volumes too */
 } cp_runtime_spec;
 
 /* What is seen of one instance. Described like every struct; cleared with cp_desc_clear(&cp_observation_desc, ...). */
 typedef struct cp_observation {
     char *instance_id;
-    int seen;                  /* cp_seen */
+    int seen; /* cp_seen */
     int64_t generation;
     char *release_id, *workload_id, *plane_id, *provider_ref, *message;
-    int64_t started_at;        /* wall ms */
+    int64_t started_at; /* wall ms */
     int64_t restarts;
-    cp_list services;          /* cp_service_status */
-    cp_list endpoints;         /* cp_endpoint */
+    cp_list services;  /* cp_service_status */
+    cp_list endpoints; /* cp_endpoint */
 } cp_observation;
 extern const cp_desc cp_observation_desc; /* in engine/model/entity.c */
 
-typedef void cp_provider_done(void *userdata, const cp_error *err);                               /* err NULL: done */
+typedef void cp_provider_done(void *userdata, const cp_error *err); /* err NULL: done */
 typedef void cp_provider_seen(void *userdata, const cp_observation *observation, const cp_error *err);
 typedef void cp_provider_listed(void *userdata, const cp_observation *items, size_t count, const cp_error *err);
 typedef void cp_provider_hint(void *userdata, const char *instance_id); /* something changed there; NULL: look at all */
@@ -60,20 +60,24 @@ typedef struct cp_log_line {
 } cp_log_line;
 typedef struct cp_log_options {
     bool follow;
-    int64_t since;      /* wall ms; 0 all */
-    int64_t tail;       /* -1: all */
-    const char *after;  /* cursor, or NULL */
+    int64_t since;     /* wall ms; 0 all */
+    int64_t tail;      /* -1: all */
+    const char *after; /* cursor, or NULL */
 } cp_log_options;
 typedef struct cp_log_source cp_log_source;
 /* line NULL: the end (err says why when not a plain end). Called from the loop; never after cp_log_source_free. */
 typedef void cp_log_sink(void *userdata, const cp_log_line *line, const cp_error *err);
 
-typedef struct cp_exec_result { int64_t exit_code; const char *output; size_t len; } cp_exec_result;
+typedef struct cp_exec_result {
+    int64_t exit_code;
+    const char *output;
+    size_t len;
+} cp_exec_result;
 typedef void cp_exec_done(void *userdata, const cp_exec_result *result, const cp_error *err);
 
 typedef struct cp_provider_class {
-    const char *type;      /* "process", "sim" */
-    unsigned capabilities; /* CP_CAN_* */
+    const char *type;                    /* "process", "sim" */
+    unsigned capabilities;               /* CP_CAN_* */
     void (*free)(cp_provider *provider); /* detaches: what runs goes on */
     /* Before a release is recorded: resolves images so that a release is tomorrow what it is today (a copy by content
      * hash, a digest). Changes services[].image in place. Fails with `invalid` and a field for what cannot exist.
@@ -84,7 +88,8 @@ typedef struct cp_provider_class {
                    void *userdata, cp_provider_op **ret, cp_error *err);
     void (*cancel)(cp_provider *provider, cp_provider_op *op);
     /* Looks at one; an unknown id is answered with CP_SEEN_ABSENT. */
-    int (*status)(cp_provider *provider, const char *instance_id, cp_provider_seen *seen, void *userdata, cp_error *err);
+    int (*status)(cp_provider *provider, const char *instance_id, cp_provider_seen *seen, void *userdata,
+                  cp_error *err);
     /* Everything that carries this plane's label. */
     int (*list)(cp_provider *provider, cp_provider_listed *listed, void *userdata, cp_error *err);
     /* hint NULL: stop. Then the plane goes: answers to status and list that are still due are dropped as well. */

@@ -8,11 +8,11 @@ typedef struct cp_script_run cp_script_run; /* one rollout's state */
 /* A loaded strategy: pinned sources and what they declare. Everything is owned. */
 typedef struct cp_strategy {
     char *name, *summary;
-    char *hash;       /* sha256 of bundle */
-    json_t *bundle;   /* {"main": path, "prelude": version, "files": {path: source}} */
-    json_t *params;   /* the declared params table: {name: {type, default, doc, min, max, values}} */
-    json_t *guards;   /* {surge, unavailable, min_ready ...} when a plain table, else NULL */
-    json_t *needs;    /* ["router"] */
+    char *hash;     /* sha256 of bundle */
+    json_t *bundle; /* {"main": path, "prelude": version, "files": {path: source}} */
+    json_t *params; /* the declared params table: {name: {type, default, doc, min, max, values}} */
+    json_t *guards; /* {surge, unavailable, min_ready ...} when a plain table, else NULL */
+    json_t *needs;  /* ["router"] */
     bool has_rollback;
 } cp_strategy;
 void cp_strategy_free(cp_strategy *strategy);
@@ -61,7 +61,7 @@ typedef struct cp_script_class {
     /* For a pending wait_until: calls its function with status. 1 satisfied, 0 not yet, negative: the function failed
      * (the run ends with script_error). */
     int (*test)(cp_script_run *run, const json_t *status, cp_error *err);
-    void (*stop)(cp_script_run *run); /* frees it; no callback after this; NULL is fine */
+    void (*stop)(cp_script_run *run);     /* frees it; no callback after this; NULL is fine */
     json_t *(*list)(cp_scripts *scripts); /* names and summaries of all strategies */
     void (*free)(cp_scripts *scripts);
 } cp_script_class;

@@ -4,7 +4,7 @@
 #pragma once
 #include "base/loop.h"
 
-typedef struct cp_http cp_http;           /* a client with its connection pool */
+typedef struct cp_http cp_http; /* a client with its connection pool */
 typedef struct cp_http_request cp_http_request;
 
 typedef struct cp_http_options {
@@ -14,9 +14,9 @@ typedef struct cp_http_options {
     const char *body;        /* NULL: none */
     size_t body_len;
     const char *const *headers; /* NULL-terminated "Name: value" */
-    int64_t timeout;         /* ms for the whole exchange; 0: none (streams) */
-    size_t max_body;         /* bytes; over it: too_large */
-    bool no_reuse;           /* a connection of its own, closed afterwards: health probes */
+    int64_t timeout;            /* ms for the whole exchange; 0: none (streams) */
+    size_t max_body;            /* bytes; over it: too_large */
+    bool no_reuse;              /* a connection of its own, closed afterwards: health probes */
     /* streams: called with each piece of the body instead of collecting it; may be NULL */
     void (*chunk)(void *userdata, const char *bytes, size_t len);
 } cp_http_options;

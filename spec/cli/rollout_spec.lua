@@ -34,8 +34,7 @@ describe("rollout", function()
     assert.truthy(home:ok("rollout why web"):find("wait.lua:6", 1, true))
     local why = home:json { "rollout", "why", id }
     assert.is_true(#(why.items or why) >= 1)
-    local watched, said
-    watched, _, said = home:run { "rollout", "watch", id, "--wait", "500ms" }
+    local watched, _, said = home:run { "rollout", "watch", id, "--wait", "500ms" }
     assert.equal(5, watched)
     assert.truthy(said:find("%d%d:%d%d:%d%dZ  web running"), said)
     assert.truthy(home:ok { "rollout", "history", id }:find("sleep", 1, true))

@@ -41,7 +41,8 @@ int cp_json_parse(const char *text, size_t len, size_t max, json_t **ret, cp_err
     json_error_t detail;
     json_t *value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &detail);
     if (!value && json_error_code(&detail) == json_error_null_character)
-        return cp_fail(err, CP_E_INVALID, "not JSON: a text contains a NUL (line %d, column %d)", detail.line, detail.column);
+        return cp_fail(err, CP_E_INVALID, "not JSON: a text contains a NUL (line %d, column %d)", detail.line,
+                       detail.column);
     if (!value)
         return cp_fail(err, CP_E_INVALID, "not JSON: %s (line %d, column %d)", detail.text, detail.line, detail.column);
     *ret = value;

@@ -171,11 +171,7 @@ static void stop_waiting(cp_call *call) {
 }
 
 static void wait_elapsed(void *userdata) {
-    cp_call *call = userdata;
-    if (cp_plane_stopped(call->plane))
-        cp_timer_start(call->timer, 100); /* nobody knows what to say */
-    else
-        stop_waiting(call);
+    stop_waiting(userdata);
 }
 
 static bool is_settled(cp_call *call, cp_wl *wl) {

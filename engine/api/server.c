@@ -186,6 +186,11 @@ static void ready(exchange *x) {
         fail_with(x, HTTP_SERVUNAVAIL, &err);
 }
 
+static void stats(exchange *x) {
+    cp_autojson json_t *figures = cp_plane_stats(x->server->plane);
+    reply_json(x, HTTP_OK, figures);
+}
+
 static void on_stop_written(struct evhttp_request *request, void *userdata) {
     (void)request;
     cp_server *server = userdata;
@@ -216,6 +221,8 @@ static void on_request(struct evhttp_request *request, void *userdata) {
         reply_text(x, HTTP_OK, "text/plain", cp_strdup("ok\n"));
     else if (strcmp(path, "/readyz") == 0)
         ready(x);
+    else if (strcmp(path, "/v1/stats") == 0)
+        stats(x);
     else if (strcmp(path, "/v1/stop") == 0)
         stop(x);
     else

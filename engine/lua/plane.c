@@ -298,19 +298,6 @@ static int plane_pending(lua_State *L) {
     return 1;
 }
 
-/* plane:stats() -> a table of figures of the engine in this process */
-static int plane_stats(lua_State *L) {
-    const cp_lua_plane *plane = cp_lua_check_plane(L, 1);
-    cp_autoerror cp_error err = {0};
-    if (plane->http) {
-        cp_fail(&err, CP_E_UNSUPPORTED, "stats are of the engine in this process; this plane is a connection");
-        return cp_lua_fail(L, &err);
-    }
-    cp_autojson json_t *stats = cp_plane_stats(plane->engine.plane);
-    cp_lua_push_json(L, stats);
-    return 1;
-}
-
 typedef struct cp_lua_namespace {
     cp_lua_plane *plane;
 } cp_lua_namespace;
@@ -442,7 +429,7 @@ void cp_lua_open_planes(lua_State *L) {
                                        {"step", plane_step},
                                        {"fd", plane_fd},
                                        {"sleep", plane_sleep},
-                                       {"stats", plane_stats},
+                                       {"stats", cp_lua_stats},
                                        {"pending", plane_pending},
                                        {"ping", cp_lua_ping},
                                        {"stop_server", cp_lua_stop_server},

@@ -160,5 +160,6 @@ int cp_lua_remote_call(cp_lua_plane *plane, const cp_operation *op, const char *
 int cp_lua_remote_stream(cp_lua_stream *stream, const cp_operation *op, const char *id, const json_t *args,
                          cp_error *err);
 int cp_lua_ping(lua_State *L);        /* plane:ping() */
+int cp_lua_stats(lua_State *L);       /* plane:stats() */
 int cp_lua_stop_server(lua_State *L); /* plane:stop_server() */
 int cp_lua_connect(lua_State *L);     /* connect { socket = | url = } -> plane */

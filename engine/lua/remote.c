@@ -132,9 +132,11 @@ static int push_true(lua_State *L, cp_lua_wait *wait) {
     return 1;
 }
 
-static int ask(lua_State *L, cp_lua_plane *plane, const char *what, const char *method, const char *path) {
+/* push NULL: answers what the server does */
+static int ask(lua_State *L, cp_lua_plane *plane, const char *what, const char *method, const char *path,
+               int (*push)(lua_State *, cp_lua_wait *)) {
     cp_lua_wait *wait = cp_lua_wait_new(L, plane, what);
-    wait->push = push_true;
+    wait->push = push;
     cp_autoerror cp_error err = {0};
     cp_autobuf cp_buf url = {0};
     cp_buf_printf(&url, "%s%s", plane->url, path);
@@ -150,8 +152,18 @@ static int ask(lua_State *L, cp_lua_plane *plane, const char *what, const char *
 int cp_lua_ping(lua_State *L) {
     cp_lua_plane *plane = cp_lua_check_plane(L, 1);
     if (plane->http)
-        return ask(L, plane, "ping", "GET", "/healthz");
+        return ask(L, plane, "ping", "GET", "/healthz", push_true);
     lua_pushboolean(L, true);
+    return 1;
+}
+
+/* plane:stats() -> a table of figures of the engine | nil, err */
+int cp_lua_stats(lua_State *L) {
+    cp_lua_plane *plane = cp_lua_check_plane(L, 1);
+    if (plane->http)
+        return ask(L, plane, "stats", "GET", "/v1/stats", NULL);
+    cp_autojson json_t *stats = cp_plane_stats(plane->engine.plane);
+    cp_lua_push_json(L, stats);
     return 1;
 }
 
@@ -159,7 +171,7 @@ int cp_lua_ping(lua_State *L) {
 int cp_lua_stop_server(lua_State *L) {
     cp_lua_plane *plane = cp_lua_check_plane(L, 1);
     if (plane->http)
-        return ask(L, plane, "stop_server", "POST", "/v1/stop");
+        return ask(L, plane, "stop_server", "POST", "/v1/stop", push_true);
     cp_autoerror cp_error err = {0};
     cp_fail(&err, CP_E_UNSUPPORTED, "this plane is in this process, not on a server; plane:close() ends it");
     return cp_lua_fail(L, &err);

@@ -33,6 +33,7 @@ describe("a connection", function()
 
   it("has the methods and the answers of a plane", function()
     assert(plane:ping())
+    assert.equal(0, assert(plane:stats()).workloads)
     local web = assert(plane.workloads:create(spec_of("web", { replicas = 2, labels = { a = "1" }, wait = "20s" })))
     assert.equal("active", web.state)
     assert.equal(2, web.ready_replicas)

@@ -56,6 +56,8 @@ return {
         row("engine", pid and ("answers, pid %d"):format(pid) or "answers", url and url_source or "socket",
           not ready and tostring(why) or nil)
         rows[#rows].pid = pid or nil
+        local stats = plane:stats()
+        if stats then row("longest stall", ("%d ms"):format(stats.stall_max_ms), "engine") end
         local providers = plane.providers:list()
         for _, provider in ipairs(providers and (providers.items or providers) or {}) do
           row("provider " .. tostring(provider.name), provider.type or "-", "engine", provider.problem)

@@ -95,7 +95,7 @@ function plane:sleep(duration) end
 ---@return { tasks: integer, calls: integer, streams: integer } open what is still open
 function plane:pending() end
 
----Figures of the engine in this process.
+---Figures of the engine: its commits, its longest stall, what is in flight.
 ---@return table? stats
 ---@return ctrlplane.Error? err
 function plane:stats() end

@@ -205,8 +205,10 @@ static int check_declaration(const char *name, const json_t *declared, cp_error 
         return cp_fail_at(err, CP_E_INVALID, field, NULL, "%s must be a table such as { type = \"duration\" }", field);
     const char *key;
     const json_t *value;
-    json_object_foreach((json_t *)declared, key, value) if (!is_word(key, KEYS, CP_COUNT(KEYS))) return unknown(
-        err, CP_E_INVALID, field, "key of a parameter", key, KEYS, CP_COUNT(KEYS));
+    json_object_foreach((json_t *)declared, key, value) {
+        if (!is_word(key, KEYS, CP_COUNT(KEYS)))
+            return unknown(err, CP_E_INVALID, field, "key of a parameter", key, KEYS, CP_COUNT(KEYS));
+    }
     const char *type = text_of(declared, "type");
     if (!is_word(type, TYPES, CP_COUNT(TYPES)))
         return unknown(err, CP_E_INVALID, field, "type", type ? type : "", TYPES, CP_COUNT(TYPES));
@@ -221,8 +223,10 @@ static int check_declaration(const char *name, const json_t *declared, cp_error 
         if (json_array_size(values) == 0 || json_array_size(values) > 64)
             return cp_fail_at(err, CP_E_INVALID, field, NULL, "%s is an enum; it needs values = { ... }, 1..64 texts",
                               field);
-        json_array_foreach(values, i, value) if (!json_is_string(value)) return cp_fail_at(
-            err, CP_E_INVALID, field, NULL, "the values of %s must be texts", field);
+        json_array_foreach(values, i, value) {
+            if (!json_is_string(value))
+                return cp_fail_at(err, CP_E_INVALID, field, NULL, "the values of %s must be texts", field);
+        }
     }
     static const char *const bounds[] = {"min", "max"};
     for (size_t i = 0; i < 2; i++) {
@@ -264,7 +268,10 @@ int cp_params_check(const json_t *declared, const json_t *params, json_t **ret, 
         size_t count = 0;
         const char *known;
         const json_t *ignored;
-        json_object_foreach((json_t *)declared, known, ignored) if (count < CP_COUNT(names)) names[count++] = known;
+        json_object_foreach((json_t *)declared, known, ignored) {
+            if (count < CP_COUNT(names))
+                names[count++] = known;
+        }
         cp_autofree char *field = cp_printf("params.%.63s", name);
         return unknown(err, CP_E_INVALID, field, "parameter", name, names, count);
     }

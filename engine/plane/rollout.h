@@ -1,7 +1,9 @@
 /* engine/plane/rollout.h -- What the files of rollouts share; nobody else includes it.
- *   rollout.c          a rollout's life: start, passes, pause, the way back, its ends
+ *   rollout.c          a rollout's life: start, pause, the way back, its ends
+ *   rollout_pass.c     what a pass does to it: failures, progress, deadline
  *   rollout_begin.c    what a deploy means and may: strategy, guards, supersede; the first rows
- *   rollout_command.c  commands: what each asks for, and when it is done
+ *   rollout_kinds.c    what each command asks for, and when it is done
+ *   rollout_command.c  commands as such: issue, answer, complete; their clocks
  *   rollout_journal.c  the journal: intent, result, replay
  *   rollout_why.c      what it waits for      verbs.c  what people say to it */
 #pragma once
@@ -36,6 +38,8 @@ void cp_rollout_hold(cp_rollout *r, const char *person, const cp_error *why,
                      const char *actor);                               /* paused, sizes held */
 int cp_rollout_go_on(cp_rollout *r, const char *actor, cp_error *err); /* after a pause */
 void cp_rollout_succeed(cp_rollout *r);
+void cp_rollout_went_back(cp_rollout *r);
+void cp_rollout_services(cp_rollout *r, const char *state); /* of service_progress */
 void cp_rollout_finish(cp_rollout *r, int state, const cp_error *why, const char *event,
                        const char *actor);                      /* final; frees r */
 void cp_rollout_stop_script(cp_rollout *r, const char *reason); /* the pending command is journaled as interrupted */
@@ -44,6 +48,10 @@ void cp_rollout_cancel(cp_rollout *r, const char *person);      /* ends here, si
 /* rollout_begin.c */
 int cp_rollout_retry(cp_plane *plane, cp_wl *wl, const cp_deployment *of, const char *subject, cp_deployment **ret,
                      cp_error *err);
+
+/* rollout_kinds.c */
+void cp_rollout_tell(cp_rollout *r,
+                     json_t *payload); /* saves the deployment, and an event deploy.progress; takes payload */
 
 /* rollout_command.c */
 int cp_rollout_command(void *rollout, int64_t number, const char *name, const json_t *args, const char *line,

@@ -2,6 +2,7 @@
 local house = require "spec.support.house"
 local kill = require "spec.support.kill"
 
+io.stdout:setvbuf "line"
 local cycles = tonumber(arg[1]) or 2000
 local seed = tonumber(os.getenv "CP_SEED") or os.time()
 local folder = house.folder()

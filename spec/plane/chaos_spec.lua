@@ -1,6 +1,7 @@
 -- ctest: timeout=240
 -- Whatever is asked, in any order, with crashes of replicas and of the engine, outages and operations that fail: when the
 -- faults stop, every workload is what was asked last, nothing runs twice, and nothing was forgotten.
+local core = require "ctrlplane.core"
 local house = require "spec.support.house"
 local lab = require "spec.support.lab"
 
@@ -90,6 +91,31 @@ local function run(seed)
       clock:advance(("%ds"):format(roll(90)))
       world:outage(false)
     end,
+    function() -- a commit fails: the turn is undone, who asked is told, and it goes on
+      note "storage"
+      local pass = 0
+      core.testing.failpoint(function(name)
+        pass = pass + (name == "before_commit" and 1 or 0)
+        return name == "before_commit" and pass == 2 -- the first pass is the plane's
+      end)
+    end,
+    function() -- killed between two steps of whatever comes next
+      local left = roll(12)
+      note("trip", left)
+      core.testing.failpoint(function(name)
+        if name == "before_commit" or name == "after_commit" or name:match "marker" then
+          return false -- the store's own have these names as well
+        end
+        left = left - 1
+        return left == 0
+      end)
+      clock:advance(("%ds"):format(roll(20)))
+      core.testing.failpoint(nil)
+      if core.testing.plane.crashed(plane) then
+        note "died"
+        plane, clock = lab.crash(plane)
+      end
+    end,
     function()
       note "crash"
       plane, clock = lab.crash(plane, roll(2) == 1 and ("%ds"):format(roll(40)) or nil)
@@ -107,6 +133,7 @@ local function run(seed)
       end
       clock:advance(("%dms"):format(roll(4000)))
     end
+    core.testing.failpoint(nil)
     clock:advance "3h"
     local live = 0
     for _, name in ipairs(NAMES) do
@@ -132,6 +159,7 @@ local function run(seed)
       assert(event.seq == i, "a gap in the events")
     end
   end)
+  core.testing.failpoint(nil)
   lab.close(plane) -- which fails when an instance was made twice
   house.remove(folder)
   if not ok then

@@ -7,7 +7,7 @@ local crashes = require "spec.support.crashes"
 local house = require "spec.support.house"
 local lab = require "spec.support.lab"
 
-local FIRST, LAST = (os.getenv "CP_SWEEP" or "1-150"):match "^(%d+)%-?(%d*)$"
+local FIRST, LAST = (os.getenv "CP_SWEEP" or "1-100"):match "^(%d+)%-?(%d*)$"
 FIRST, LAST = tonumber(FIRST), tonumber(LAST ~= "" and LAST or FIRST)
 local VERBOSE = FIRST == LAST
 
@@ -29,27 +29,27 @@ local function dice(seed)
   return die
 end
 
---- What a run is made of.
-local function scenario_of(die)
+--- What a run is made of. clean: what is ready stays ready, so whoever takes it away is the engine.
+local function scenario_of(die, clean)
   return {
     latency = die.pick { "1ms", "50ms", "2s" },
     jitter = die.pick { 0, 0.3, 1 },
-    error_rate = die.rate(0.3, 0.3),
+    error_rate = clean and 0 or die.rate(0.3, 0.3),
     old = { start_delay = die.pick { "100ms", "1s" } },
     new = {
       start_delay = die.pick { "100ms", "1s", "8s" },
       ready_delay = die.pick { "0s", "2s" },
-      crash_rate = die.rate(0.3, 0.6),
+      crash_rate = clean and 0 or die.rate(0.3, 0.6),
       crash_after = die.pick { "500ms", "5s" },
       never_ready_rate = die.rate(0.2, 0.5),
       start_failure_rate = die.rate(0.2, 0.5),
     },
-    outages = die.chance(0.3) and { { from = die.int(5, 60), ["for"] = die.int(1, 120) } } or nil,
+    outages = not clean and die.chance(0.3) and { { from = die.int(5, 60), ["for"] = die.int(1, 120) } } or nil,
   }
 end
 
-local function deploy_of(die, kind, round)
-  local strategy = die.pick { "rolling", "rolling", "recreate" }
+local function deploy_of(die, kind, round, clean)
+  local strategy = clean and "rolling" or die.pick { "rolling", "rolling", "recreate" }
   local options = { strategy = strategy, on_failure = die.pick { "rollback", "rollback", "pause", "fail" } }
   options.max_failures = die.pick { 0, 0, 3, 100 }
   options.progress_deadline = die.pick { "20s", "2m" }
@@ -68,7 +68,7 @@ local function share(value, n, up)
   if type(value) == "number" then
     return value
   end
-  local part = tonumber((value or "25%"):match "^(%d+)%%$") / 100 * n
+  local part = tonumber(value:match "^(%d+)%%$") / 100 * n
   return up and math.ceil(part) or math.floor(part)
 end
 
@@ -81,20 +81,43 @@ function Run:say(...)
   end
 end
 
-function Run:live()
+--- live and ready instances in the world itself.
+function Run:count()
   local web = self.world:counts().workloads.web
-  return web and web.live or 0
+  return web and web.live or 0, web and web.ready or 0
+end
+
+--- The widest and the narrowest that anything asked for so far allows.
+function Run:guards()
+  local surge, unavailable = 0, 0
+  for _, guard in ipairs(self.asked) do
+    local up, down = share(guard.surge, self.most, true), share(guard.unavailable, self.most, false)
+    surge, unavailable = math.max(surge, up), math.max(unavailable, up + down == 0 and 1 or down)
+  end
+  if self.kind == "stateful_set" then
+    surge, unavailable = 0, 1
+  end
+  return self.most + surge, self.least - unavailable
+end
+
+--- Guards hold in every moment, whoever was killed. The floor only where nothing but the engine takes instances away.
+function Run:guard()
+  local live, ready = self:count()
+  local ceiling, floor = self:guards()
+  assert.is_true(live <= ceiling, ("%d live, the ceiling is %d"):format(live, ceiling))
+  if self.clean and self.up then
+    assert.is_true(ready >= floor, ("%d ready, the floor is %d"):format(ready, floor))
+  end
 end
 
 --- What must hold at any moment. Questions are asked only of an engine that lives.
 function Run:check()
   assert.equal(0, self.world:counts().twins)
-  local live = self:live()
-  assert.is_true(live <= self.ceiling, ("%d live, the ceiling is %d"):format(live, self.ceiling))
   local deployment = crashes.newest(self.plane, self.web)
   if not crashes.FINAL[deployment.state] then
-    local why = assert(self.plane.deployments:why(deployment.id))
-    assert.is_true(#(why.items or why) > 0, "it is stuck without a reason: " .. deployment.state)
+    local why = assert(self.plane.deployments:why(deployment.id)).items
+    deployment = assert(self.plane.deployments:get(deployment.id)) -- it may have ended between the questions
+    assert.is_true(#why > 0 or crashes.FINAL[deployment.state], "it is stuck without a reason: " .. deployment.state)
   end
   return deployment
 end
@@ -103,6 +126,7 @@ end
 function Run:advance(seconds)
   for _ = 1, seconds * 10 do
     self.clock:advance "100ms"
+    self:guard()
     if core.testing.plane.crashed(self.plane) then
       self.deaths = self.deaths + 1
       self:say "the engine was killed"
@@ -122,17 +146,19 @@ end
 
 function Run:act()
   local die, web = self.die, self.web
-  local kind = die.int(1, 12)
+  local kind = self.clean and die.pick { 1, 2, 3, 4, 5, 10 } or die.int(1, 12)
   if kind <= 3 then
     self.round = self.round + 1
-    local options = deploy_of(die, self.kind, self.round)
-    self.surge = math.max(self.surge, self.kind == "deployment" and share(options.surge, self.most, true) or 0)
-    self.ceiling = math.max(self.ceiling, self.most + math.max(self.surge, 1))
+    local options = deploy_of(die, self.kind, self.round, self.clean)
+    local recreate = options.strategy == "recreate"
+    table.insert(self.asked, {
+      surge = options.surge or recreate and 0 or "25%",
+      unavailable = options.unavailable or recreate and "100%" or 0,
+    })
     self:ask("deploy " .. options.strategy, function(plane) plane.workloads:deploy(web.id, options) end)
   elseif kind <= 5 then
     local n = die.int(1, 12)
-    self.most = math.max(self.most, n)
-    self.ceiling = math.max(self.ceiling, self.most + math.max(self.surge, math.ceil(self.most * 0.25)), self.most * self.factor)
+    self.most, self.least = math.max(self.most, n), math.min(self.least, n)
     self:ask("scale to " .. n, function(plane) plane.workloads:scale(web.id, { replicas = n }) end)
   elseif kind == 6 then
     self:ask("pause", function(plane) plane.workloads:pause(web.id) end)
@@ -173,7 +199,7 @@ function Run:settle()
     local final = crashes.FINAL[deployment.state]
     if deployment.state == "paused" then -- a person decides: back
       assert(self.plane.deployments:abort(deployment.id))
-    elseif final and now.ready_replicas == now.replica_count and self:live() == now.replica_count then
+    elseif final and now.ready_replicas == now.replica_count and self:count() == now.replica_count then
       return
     elseif deployment.state == "failed" or deployment.state == "cancelled" then -- a mix was kept: on to something good
       assert(self.plane.workloads:deploy(self.web.id, lab.good(nil, "last")))
@@ -196,13 +222,15 @@ end
 local function sweep(seed)
   local die = dice(seed)
   local folder = house.memory_folder()
-  local self = setmetatable({ die = die, deaths = 0, round = 0, surge = 0, factor = 2 }, Run)
-  local scenario = scenario_of(die)
+  local clean = die.chance(0.35)
+  local scenario = scenario_of(die, clean)
+  local self = setmetatable({ die = die, clean = clean, deaths = 0, round = 0, asked = {} }, Run)
   self.plane, self.clock, self.world = lab.open { seed = seed, store = folder .. "/plane.db", scenario = scenario }
   self.kind = die.chance(0.25) and "stateful_set" or "deployment"
   local n = die.int(1, 12)
-  self.most, self.ceiling = n, n * 2
-  self.web = lab.workload(self.plane, { replicas = n, kind = self.kind, settle = false })
+  self.most, self.least, self.asked[1] = n, n, { surge = "25%", unavailable = 0 }
+  self.web = lab.workload(self.plane, { replicas = n, kind = self.kind, settle = clean })
+  self.up = clean
   self:say("%d x %s, %s", n, self.kind, core.json.encode(scenario))
   local kill_rate, looking = die.rate(0.5, 0.03), false
   core.testing.failpoint(function() return not looking and die.chance(kill_rate) end)

@@ -30,7 +30,7 @@ bool sim_is_down(const sim *s) {
 }
 
 static int unavailable(const sim *s, cp_error *err) {
-    return cp_fail(err, CP_E_PROVIDER_UNAVAILABLE, "provider %s does not answer (outage)", s->provider.name);
+    return cp_fail(err, CP_E_PROVIDER_UNAVAILABLE, "nobody answers (outage of %s)", s->provider.name);
 }
 
 static void trace(sim *s, const sim_release *release, int64_t index, const char *what) {

@@ -107,7 +107,8 @@ static int data_dir(const cp_compose *options, char **ret, cp_error *err) {
         *ret = cp_take(path);
         return 0;
     }
-    if (mkdir(*ret, 0700) < 0 && errno != EEXIST) {
+    const mode_t mode = geteuid() == 0 ? 0711 : 0700; /* services of other users have to get to their folders */
+    if (mkdir(*ret, mode) < 0 && errno != EEXIST) {
         int r = cp_fail(err, CP_E_STORAGE_FAILED, "cannot make the folder %s: %s", *ret, strerror(errno));
         free(*ret);
         *ret = NULL;

@@ -363,9 +363,10 @@ static const cp_provider_class process_class = {
     .info = process_info,
 };
 
+/* Services run as other users, who must get to their own folder and see no other's: nobody can list. */
 static int make_folders(cp_process *process, const char *data_dir, cp_error *err) {
     static const char *const parts[] = {"instances", "images", "volumes", "gone"};
-    int r = cp_fs_mkdir(data_dir, 0755, err);
+    int r = cp_fs_mkdir(data_dir, 0711, err);
     if (r < 0)
         return r;
     process->data_dir = realpath(data_dir, NULL); /* shims and links outlive our working directory */
@@ -373,7 +374,7 @@ static int make_folders(cp_process *process, const char *data_dir, cp_error *err
         return cp_fs_fail(err, CP_E_PROVIDER_UNAVAILABLE, "cannot find", data_dir);
     for (size_t i = 0; i < CP_COUNT(parts) && r == 0; i++) {
         cp_autofree char *path = cp_printf("%s/%s", process->data_dir, parts[i]);
-        r = cp_fs_mkdir(path, 0755, err);
+        r = cp_fs_mkdir(path, 0711, err);
     }
     return r;
 }

@@ -24,7 +24,9 @@ function M.store_path(args)
   if not name then folder, name = ".", path end
   if folder == "" then folder = "/" end
   if not system.exists(folder) then
-    if os.execute("mkdir -p -m 0700 -- " .. system.quote(folder) .. " 2>/dev/null") ~= 0 then
+    -- Root's engine runs services of other users, who have to get through to their own folders.
+    local mode = system.is_root() and "0711" or "0700"
+    if os.execute(("mkdir -p -m %s -- %s 2>/dev/null"):format(mode, system.quote(folder))) ~= 0 then
       exit.fail { code = "storage_failed", message = ("the folder %s of the store cannot be made"):format(folder) }
     end
   end

@@ -42,7 +42,7 @@ typedef struct cp_process {
     cp_table *watches;   /* inotify descriptor as text -> cp_proc */
     cp_table *hashes;    /* what was hashed: "dev:ino:size:mtime:ctime" -> sha256 hex, owned */
     cp_table *ports;     /* "tcp:8080" -> cp_proc: given out */
-    int notify; /* -1: the user has no inotify instance left, so `look` looks again and again */
+    int notify;          /* -1: the user has no inotify instance left, so `look` looks again and again */
     cp_timer *look;
     struct event *notify_event;
     cp_provider_hint *hint;
@@ -157,6 +157,6 @@ char *cp_fs_read(const char *path, size_t max, size_t *ret_len); /* NULL: cannot
 int cp_fs_folder_below(int root, const char *path, char **ret_last, uid_t uid, gid_t gid);
 bool cp_fs_locked(const char *path);
 int cp_fs_connect(const char *dir, const char *name); /* a unix socket by a path of any length; -1 and errno */
-bool cp_fs_port_free(int port, bool udp);
+int cp_fs_port_free(int port, bool udp);              /* 1: free; 0: taken; -1 and errno: it cannot be tried */
 void cp_groups_find(cp_groups *groups);
 void cp_groups_clear(cp_groups *groups);

@@ -149,12 +149,13 @@ int cp_fs_connect(const char *dir, const char *name) {
     return fd;
 }
 
-bool cp_fs_port_free(int port, bool udp) {
+int cp_fs_port_free(int port, bool udp) {
     int fd = socket(AF_INET, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    bool ok = fd >= 0 && bind(fd, (struct sockaddr *)&any, sizeof any) == 0;
-    if (fd >= 0)
-        close(fd);
+    if (fd < 0)
+        return -1;
+    bool ok = bind(fd, (struct sockaddr *)&any, sizeof any) == 0;
+    close(fd);
     return ok;
 }
 

@@ -83,15 +83,17 @@ static char *port_key(const char *protocol, int64_t port) {
     return cp_printf("%s:%d", cp_streq(protocol, "udp") ? "udp" : "tcp", (int)port);
 }
 
-/* A port that nobody has: not given to another instance, and free on the host right now. */
+/* A port that nobody has: not given to another instance, and free on the host right now. 0: there is none; -1 and
+ * errno: none can be tried, so that all the others are left untried. */
 static int64_t pick_port(cp_process *process, const char *protocol) {
     const int span = LAST_PORT - FIRST_PORT;
     int start = (int)(cp_loop_random(process->base.loop) % (uint64_t)span);
     for (int i = 0; i < span; i++) {
         int port = FIRST_PORT + (start + i) % span;
         cp_autofree char *key = port_key(protocol, port);
-        if (!cp_table_get(process->ports, key) && cp_fs_port_free(port, cp_streq(protocol, "udp")))
-            return port;
+        int is_free = cp_table_get(process->ports, key) ? 0 : cp_fs_port_free(port, cp_streq(protocol, "udp"));
+        if (is_free)
+            return is_free < 0 ? -1 : port;
     }
     return 0;
 }
@@ -116,7 +118,9 @@ int cp_record_ports(cp_process *process, cp_proc *proc, const cp_list *services,
             int64_t number = port->host ? port->host : before ? before->port : pick_port(process, port->protocol);
             cp_autofree char *key = port_key(port->protocol, number);
             cp_proc *owner = cp_table_get(process->ports, key);
-            if (number == 0)
+            if (number < 0)
+                r = cp_fs_fail(err, CP_E_PROVIDER_UNAVAILABLE, "cannot look for a port for", service->name);
+            else if (number == 0)
                 r = cp_fail(err, CP_E_PROVIDER_UNAVAILABLE, "no port is free between %d and %d", FIRST_PORT, LAST_PORT);
             else if (owner && owner != proc)
                 r = cp_fail(err, CP_E_PROVIDER_FAILED, "port %d of %s is taken by %s", (int)number, service->name,

@@ -193,7 +193,8 @@ static int id_of(const void *key, const void *item) {
     return strcmp(key, (*(const cp_observation *const *)item)->instance_id);
 }
 
-static void take_list(cp_runtime *runtime, const cp_observation *items, size_t count) {
+/* back: nobody answered before. */
+static void take_list(cp_runtime *runtime, const cp_observation *items, size_t count, bool back) {
     cp_plane *plane = runtime->plane;
     cp_autofree const cp_observation **sorted = cp_alloc0(count * sizeof *sorted);
     for (size_t i = 0; i < count; i++)
@@ -210,7 +211,7 @@ static void take_list(cp_runtime *runtime, const cp_observation *items, size_t c
                 continue;
             const cp_observation **found = bsearch(inst->row.id, sorted, count, sizeof *sorted, id_of);
             cp_observation absent = {.instance_id = inst->row.id, .seen = CP_SEEN_ABSENT};
-            if (inst->outages) { /* somebody answers again: no need to wait any longer */
+            if (back && inst->outages) { /* somebody answers again: no need to wait any longer */
                 inst->outages = 0;
                 cp_timer_stop(inst->retry);
                 cp_plane_dirty(plane, wl);
@@ -245,7 +246,7 @@ static void listed(void *userdata, const cp_observation *items, size_t count, co
     runtime->outages = 0;
     int64_t every = runtime->provider->class->capabilities & CP_CAN_WATCH ? RESYNC : RESYNC_UNWATCHED;
     resync_in(runtime, every - every / 5 + (int64_t)(cp_loop_random(plane->loop) % (uint64_t)(every / 5 * 2)));
-    take_list(runtime, items, count);
+    take_list(runtime, items, count, was_down);
     if (was_down) {
         cp_log(CP_LOG_WARN, "provider %s answers again", runtime->provider->name);
         for (size_t i = 0; i < plane->order.count; i++)

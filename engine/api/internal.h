@@ -14,6 +14,14 @@ typedef struct route {
     size_t count;
 } route;
 
+/* The text of a value that was answered before. The reference keeps the value, and so its address, for itself. */
+typedef struct answer_text {
+    json_t *value;
+    cp_buf text;
+    char etag[CP_ETAG_SIZE];
+} answer_text;
+#define ANSWER_TEXTS 64
+
 struct cp_server {
     cp_plane *plane;
     cp_loop *loop;
@@ -24,6 +32,7 @@ struct cp_server {
     unsigned long long device, inode; /* of the socket, so that only ours is removed */
     route *routes;
     size_t route_count;
+    answer_text texts[ANSWER_TEXTS]; /* of workloads, by their address: most are asked for again before they change */
     cp_vec exchanges;
     cp_task *stop;
     void *stop_userdata;
@@ -52,7 +61,7 @@ void cp_routes_free(cp_server *server);
  * nothing answers is `not_found`; one with other methods `unsupported`, with *allow set (the caller frees). */
 int cp_route_find(const cp_server *server, const char *method, const char *path, bool stream, const cp_operation **ret,
                   char **ret_id, char **allow, cp_error *err);
-/* Query and body as one object; *ret is a new reference. */
+/* Query and body as one object; *ret is a new reference, NULL when a call was given nothing. */
 int cp_route_args(const cp_operation *op, struct evhttp_request *request, json_t **ret, cp_error *err);
 
 /* server.c */

@@ -239,6 +239,11 @@ static int read_body(struct evhttp_request *request, json_t **ret, cp_error *err
 
 int cp_route_args(const cp_operation *op, struct evhttp_request *request, json_t **ret, cp_error *err) {
     cp_autojson json_t *args = NULL;
+    if (!evbuffer_get_length(evhttp_request_get_input_buffer(request)) &&
+        !evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request)) && !(op->flags & CP_OPERATION_STREAM)) {
+        *ret = NULL; /* nothing was given */
+        return 0;
+    }
     int r = read_body(request, &args, err);
     if (r == 0)
         r = add_query(op, evhttp_request_get_evhttp_uri(request), args, err);

@@ -246,8 +246,9 @@ static int run(cp_plane *plane, cp_call *call, cp_error *err) {
     if (!call->args) {
         call->args = cp_alloc0(op->args->size);
         cp_desc_init(op->args, call->args);
-        cp_autojson json_t *empty = json_object();
-        int r = cp_desc_parse(op->args, call->json ? call->json : empty, call->args, "", err);
+        cp_autojson json_t *empty = call->json || !op->args->count ? NULL : json_object();
+        const json_t *given = call->json ? call->json : empty;
+        int r = given ? cp_desc_parse(op->args, given, call->args, "", err) : 0;
         if (r < 0) {
             free(call->args); /* cleared by the parser */
             call->args = NULL;

@@ -62,6 +62,7 @@ struct cp_wl {
     cp_vec deployments;    /* cp_deployment *, oldest first */
     cp_rollout *rollout;   /* of the newest non-final deployment (or one that holds), NULL when none */
     cp_decide_output last; /* of the last pass: counts and blocks, for why and status */
+    json_t *view;          /* the row as JSON, until it is saved again; NULL: not made */
     cp_block *since;       /* reserved for reconcile.c */
     bool dirty;
     int64_t wake_at; /* plane time of the next pass that was asked for, 0 none */

@@ -137,6 +137,7 @@ void cp_plane_drop_workload(cp_plane *plane, cp_wl *wl) {
     if (at < plane->order.count && plane->order.items[at] == wl)
         cp_vec_remove(&plane->order, at);
     cp_desc_clear(&cp_workload_desc, &wl->row);
+    json_decref(wl->view);
     free(wl->spec_of);
     free(wl);
 }
@@ -273,6 +274,8 @@ bool cp_plane_turn_failed(const cp_plane *plane) {
 
 void cp_plane_save_workload(cp_plane *plane, cp_wl *wl) {
     wl->row.updated_at = cp_plane_now(plane);
+    json_decref(wl->view);
+    wl->view = NULL;
     cp_plane_save(plane, &cp_workload_desc, &wl->row);
 }
 

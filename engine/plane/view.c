@@ -3,9 +3,12 @@
 
 #include <inttypes.h>
 
+/* One value for all who ask until the row is saved again: nobody may change it. */
 json_t *cp_view_workload(cp_plane *plane, cp_wl *wl) {
     (void)plane;
-    return cp_desc_json(&cp_workload_desc, &wl->row);
+    if (!wl->view)
+        wl->view = cp_desc_json(&cp_workload_desc, &wl->row);
+    return json_incref(wl->view);
 }
 
 /* The labels that everything made for an instance carries: the user's and ours. The caller clears them. */

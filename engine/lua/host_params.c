@@ -148,8 +148,25 @@ static int check_value(const json_t *declared, const char *type, const char *fie
     return in_bounds(declared, type, field, value, (double)json_string_length(value), 0, 4096, err);
 }
 
+/* "10, 50" as a command line gives it. */
+static json_t *split_list(const char *text) {
+    json_t *items = json_array();
+    while (*text) {
+        text += strspn(text, " ");
+        size_t len = strcspn(text, ","), end = len;
+        while (end > 0 && text[end - 1] == ' ')
+            end--;
+        json_array_append_new(items, json_stringn(text, end));
+        text += len + (text[len] == ',');
+    }
+    return items;
+}
+
 static int check_list(const json_t *declared, const char *field, const json_t *value, json_t **ret, cp_error *err) {
     const char *of = text_of(declared, "of");
+    cp_autojson json_t *split = json_is_string(value) ? split_list(json_string_value(value)) : NULL;
+    if (split)
+        value = split;
     if (!json_is_array(value) && !(json_is_object(value) && json_object_size(value) == 0))
         return bad(err, field, NULL, "it must be a list", value);
     cp_autojson json_t *list = json_array();

@@ -45,24 +45,6 @@ local function split(text, what)
   return name, value
 end
 
--- A value as its declared type wants it; the engine checks it.
-local function typed(value, declared)
-  local kind = declared and declared.type
-  if kind == "list" then
-    if value:match "^%s*%[" then return core.json.decode(value) or value end
-    local list = core.json.array {}
-    for item in value:gmatch "[^,]+" do list[#list + 1] = tonumber(item) or item end
-    return list
-  elseif kind == "int" or kind == "number" or kind == "percent" then
-    return tonumber(value) or value
-  elseif kind == "bool" or not kind then
-    if value == "true" then return true end
-    if value == "false" then return false end
-    if not kind then return tonumber(value) or value end
-  end
-  return value
-end
-
 --- The options of `define_rollout` as fields of a request.
 function M.rollout_fields(context)
   local args = context.args
@@ -77,7 +59,6 @@ function M.rollout_fields(context)
     notes = args.notes,
     commit_sha = args.commit_sha,
   }
-  local declared
   if args.strategy and (args.strategy:find("/", 1, true) or args.strategy:match "%.lua$") then
     local source, err = system.read(args.strategy)
     if not source then exit.fail { code = "not_found", field = "strategy", message = err } end
@@ -85,16 +66,12 @@ function M.rollout_fields(context)
     fields.strategy = args.strategy:match "([^/]+)%.lua$" or args.strategy:match "[^/]+$"
   elseif args.strategy then
     fields.strategy = args.strategy
-    if #args.param > 0 then
-      local strategy = context.connect().strategies:get(args.strategy)
-      declared = strategy and strategy.params
-    end
   end
   if #args.param > 0 then
     fields.params = {}
     for _, text in ipairs(args.param) do
       local name, value = split(text, "--param")
-      fields.params[name] = typed(value, declared and declared[name])
+      fields.params[name] = value -- the engine knows its type
     end
   end
   return fields

@@ -94,7 +94,7 @@ function M.deployment(context, id)
 end
 
 -- What went wrong; in a script, with its line.
-local function failure(err)
+local function what_failed(err)
   local text, details = err.message or "failed", type(err.details) == "table" and err.details or {}
   local where = err.code == "script_error" and (err.where or details.where)
   return where and not text:find(where, 1, true) and where .. ": " .. text or text
@@ -110,7 +110,7 @@ function M.conclude(context, deployment, in_time, seen)
   elseif out.format == "name" then
     out:print(deployment.id)
   end
-  if deployment.error then out:say("%s: %s", deployment.state, failure(deployment.error)) end
+  if deployment.error then out:say("%s: %s", deployment.state, what_failed(deployment.error)) end
   if code == exit.DONE then
     local w = context.plane.workloads:get(deployment.workload_id)
     if w and out.format ~= "name" then

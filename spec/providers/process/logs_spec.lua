@@ -211,25 +211,31 @@ describe("the log of a service", function()
   it("never blocks the service when the disk is full: what could not be written is counted and said (B3, row 9)", function()
     open()
     if ffi.C.getuid() ~= 0 then return pending "mounting a small tmpfs needs root" end
-    -- The instance's folder on a tmpfs of 1 MiB; the service counts on in a file elsewhere.
-    local spec = world:script(("i=0; while :; do i=$((i+1)); echo line $i; printf x >> %s/count; done"):format(world.dir))
+    -- The instance's folder on a small tmpfs; the service counts on in a file elsewhere, and slows down when told to.
+    local spec = world:script(("i=0; while :; do i=$((i+1)); echo line $i; printf x >> %s/count; [ ! -e %s/slow ] || sleep 0.05; done"):format(world.dir, world.dir))
     local dir = world:path(spec)
-    os.execute(("mkdir -p '%s' && mount -t tmpfs -o size=1m none '%s'"):format(dir, dir))
-    finally(function() os.execute(("umount -l '%s' 2>/dev/null"):format(dir)) end)
+    os.execute(("mkdir -p '%s' && mount -t tmpfs -o size=8m none '%s'"):format(dir, dir))
+    finally(function()
+      local shim = world:state(spec).shim
+      if shim and process.alive(shim) then process.kill(shim, 15) end -- a failure must not leave it running
+      os.execute(("umount -l '%s' 2>/dev/null"):format(dir))
+    end)
     world:provision(spec)
     local function count() return #(process.read(world.dir .. "/count") or "") end
     world:wait("it to count", function() return count() > 100 end)
-    os.execute(("head -c 2000000 /dev/zero > '%s/filler' 2>/dev/null"):format(dir))
+    os.execute(("head -c 9000000 /dev/zero > '%s/filler' 2>/dev/null"):format(dir))
     world.provider:turn(300)
     local then_ = count()
     world.provider:turn(500)
     assert.is_true(count() > then_ + 20, "the counter never stops")
+    process.write(world.dir .. "/slow", "")
     os.remove(dir .. "/filler")
-    world:wait("the notice", function()
-      for _, text in ipairs((world:log(spec))) do
-        local lost = text:match "^ctrlplane: (%d+) lines could not be written: No space left on device$"
-        if lost then return true end
+    world:wait("the notice, and a line behind it", function()
+      local texts, noticed = world:log(spec), false
+      for _, text in ipairs(texts) do
+        noticed = noticed or text:match "^ctrlplane: %d+ lines could not be written: No space left on device$"
       end
+      return noticed and texts[#texts]:match "^line"
     end)
     local last, lost, missing = 0, 0, 0
     for _, text in ipairs((world:log(spec))) do

@@ -84,7 +84,10 @@ static void observe(cp_plane *plane, cp_inst *inst, const cp_observation *seen) 
         inst->row.applied_generation = seen->generation;
         changed = true;
     }
-    bool said = !cp_is_empty(seen->message) || (inst->row.desired == CP_DESIRED_RUNNING && !inst->attempts);
+    if (seen->seen == CP_SEEN_RUNNING && seen->generation >= inst->row.generation)
+        cp_operate_reached(inst); /* whatever went wrong on the way here */
+    bool said =
+        !cp_is_empty(seen->message) || (inst->row.desired == CP_DESIRED_RUNNING && !inst->attempts && !inst->outages);
     if (there && said && !cp_streq(inst->row.message, seen->message) &&
         !(cp_is_empty(inst->row.message) && cp_is_empty(seen->message))) {
         cp_set_string(&inst->row.message, seen->message);

@@ -119,8 +119,8 @@ void cp_instance_decide(cp_inst *inst, cp_instance_decision *decision) {
         .message = inst->row.message,
     };
     cp_decide_instance(&input, decision);
-    /* Absent may mean "not yet": what an engine asked for before it died can still be on its way to the provider. Our own
-     * deprovision is behind it. */
+    /* Absent may mean "not yet": what an engine asked for before it died can still be on its way to the provider. Our
+     * own deprovision is behind it. */
     if (decision->state == CP_INSTANCE_DESTROYED && inst->op_kind != CP_OP_DEPROVISION) {
         decision->op = CP_OP_DEPROVISION;
         decision->state = CP_INSTANCE_DESTROYING;
@@ -352,11 +352,15 @@ static void retry_in(cp_plane *plane, cp_inst *inst, int64_t ms) {
     inst->next_try = cp_loop_mono(plane->loop) + ms;
 }
 
-void cp_operate_again(cp_plane *plane, cp_inst *inst) {
+void cp_operate_reached(cp_inst *inst) {
     inst->attempts = 0;
     inst->outages = 0;
     if (inst->retry)
         cp_timer_stop(inst->retry);
+}
+
+void cp_operate_again(cp_plane *plane, cp_inst *inst) {
+    cp_operate_reached(inst);
     if (inst->row.desired == CP_DESIRED_DESTROYED && inst->row.state == CP_INSTANCE_FAILED)
         cp_instance_set_state(plane, inst, CP_INSTANCE_DESTROYING, NULL);
     if (!inst->op && inst->seen == CP_SEEN_UNKNOWN)

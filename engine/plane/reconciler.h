@@ -28,5 +28,6 @@ struct cp_reconciler {
 
 cp_runtime *cp_runtime_of(cp_plane *plane, const cp_inst *inst);
 void cp_operate_soon(cp_plane *plane);
+void cp_operate_reached(cp_inst *inst);                      /* it is where it should be: no retries, no back-off */
 void cp_observe_doubt(cp_plane *plane, cp_runtime *runtime); /* an operation found nobody: is the provider there? */
 void cp_observe_forget(cp_plane *plane, cp_inst *inst);

@@ -89,7 +89,7 @@ describe("a replica", function()
     assert.equal("provisioning", now.state)
     for _, instance in ipairs(lab.instances(plane, web)) do
       assert.equal("provisioning", instance.state)
-      assert.matches("does not answer", instance.message)
+      assert.matches("outage of sim", instance.message)
     end
     world:outage(false)
     clock:advance "90s"

@@ -36,6 +36,8 @@ end
 
 local function escape(text) return (text:gsub("|", "\\|"):gsub("[<>]", { ["<"] = "&lt;", [">"] = "&gt;" })) end
 
+local function escape_bar(text) return (text:gsub("|", "\\|")) end
+
 local function type_of(field, options)
   if field.type == "enum" then return "`" .. table.concat(field.values, "` `") .. "`" end
   if field.type == "object" then return link(field.desc, options) end
@@ -55,6 +57,30 @@ local function add_fields(out, desc, options, asked)
       out[#out + 1] = "| " .. table.concat(cells, " | ") .. " |"
     end
   end
+end
+
+--- Answers that no table describes are written by hand, in the stub: class name (as here: log_event) -> fields.
+local function by_hand()
+  local file = assert(io.open "lua/ctrlplane/types/ctrlplane.lua")
+  local classes, current = {}, nil
+  for line in file:lines() do
+    local class, doc = line:match "^%-%-%-@class ctrlplane%.(%u%w+)%s*(.*)$"
+    local name, optional, rest = line:match "^%-%-%-@field ([%w_]+)(%??) (.*)$"
+    if class then
+      local words = class:gsub("%u", function(c) return "_" .. c:lower() end):sub(2)
+      current = { name = words, doc = doc ~= "" and doc or nil, fields = {} }
+      classes[words] = current
+    elseif name and current then
+      local kind, text = rest:match "^(%S+)%s*(.*)$"
+      if kind:match "^table<[^>]*$" then -- the one type with a space in it
+        local more, after = text:match "^(%S+)%s*(.*)$"
+        kind, text = kind .. " " .. more, after
+      end
+      table.insert(current.fields, { name = name, optional = optional ~= "", kind = kind, doc = text })
+    end
+  end
+  file:close()
+  return classes
 end
 
 local function returns(op, by_name, options)
@@ -95,7 +121,12 @@ function M.text()
     end
     table.insert(namespaces[op.namespace], op)
   end
-  local out = { HEAD }
+  local out, written, shown = { HEAD }, by_hand(), {}
+  for _, op in ipairs(core.operations) do
+    local name = (op.returns or ""):match "([%w_]+)$"
+    if name and not core.descriptors[name] then shown[name] = assert(written[name], name .. " is described nowhere") end
+  end
+  local described = setmetatable({}, { __index = function(_, name) return core.descriptors[name] or shown[name] end })
   for _, namespace in ipairs(order) do
     out[#out + 1] = ("\n## %s\n"):format(namespace)
     out[#out + 1] = "| method | HTTP | options | answers | |\n| --- | --- | --- | --- | --- |"
@@ -103,7 +134,7 @@ function M.text()
       local takes = op.args and #op.args.fields > 0 and link(op.args, options) or ""
       local call = ("%s(%s)"):format(op.method, op.id and "id" or "")
       out[#out + 1] = ("| `%s` | `%s %s` | %s | %s | %s |"):format(call, op.http_method, op.path, takes,
-        returns(op, core.descriptors, options), escape(op.doc))
+        returns(op, described, options), escape(op.doc))
     end
   end
   for _, name in ipairs(sorted(options)) do
@@ -119,6 +150,14 @@ function M.text()
         out[#out + 1] = ("\n## %s%s"):format(name:gsub("_", " "), desc.doc and "\n\n" .. desc.doc or "")
         add_fields(out, desc, options, part)
       end
+    end
+  end
+  for _, name in ipairs(sorted(shown)) do
+    local class = shown[name]
+    out[#out + 1] = ("\n## %s%s\n"):format(name:gsub("_", " "), class.doc and "\n\n" .. class.doc or "")
+    out[#out + 1] = "| field | type | |\n| --- | --- | --- |"
+    for _, field in ipairs(class.fields) do
+      out[#out + 1] = ("| `%s` | `%s` | %s |"):format(field.name, escape_bar(field.kind), escape(field.doc))
     end
   end
   out[#out + 1] = "\n" .. FOOT

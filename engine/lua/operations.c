@@ -106,7 +106,8 @@ static void push_operation(lua_State *L, const cp_operation *op, int known) {
 /* -> list of operations in their order, table of descriptors by name */
 int cp_lua_open_operations(lua_State *L) {
     static const cp_desc *const ENTITIES[] = {&cp_workload_desc,   &cp_instance_desc, &cp_release_desc,
-                                              &cp_deployment_desc, &cp_event_desc,    &cp_service_desc};
+                                              &cp_deployment_desc, &cp_command_desc,  &cp_event_desc,
+                                              &cp_service_desc};
     lua_newtable(L);
     int known = lua_gettop(L);
     size_t count;

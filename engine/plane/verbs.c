@@ -223,9 +223,9 @@ const cp_operation cp_deployment_operations[] = {
      "Rolls the same release out again, as a new deployment.", run_retry},
     {"deployments.wait", "GET", "/deployments/{id}/wait", ID, &wait_args_desc, "deployment", "deployment",
      "Answers when it is final, paused, or waits for a person.", run_wait},
-    {"strategies.list", "GET", "/strategies", 0, &cp_none_args_desc, NULL, "list of strategy",
+    {"strategies.list", "GET", "/strategies", 0, &cp_none_args_desc, NULL, "list of strategy_info",
      "The strategies that can be named.", run_strategies},
-    {"strategies.get", "GET", "/strategies/{id}", ID, &cp_none_args_desc, "strategy", "strategy",
+    {"strategies.get", "GET", "/strategies/{id}", ID, &cp_none_args_desc, "strategy", "strategy_info",
      "One strategy: its parameters, guards and source.", run_strategy},
 };
 const size_t cp_deployment_operation_count = CP_COUNT(cp_deployment_operations);

@@ -20,6 +20,16 @@ describe("the stubs", function()
     assert(loadfile "lua/ctrlplane/types/ctrlplane.lua")
   end)
 
+  it("describe every class that they name", function()
+    local named, there = {}, {}
+    for _, name in ipairs { "api", "ctrlplane", "strategy" } do
+      local text = read(("lua/ctrlplane/types/%s.lua"):format(name))
+      for class in text:gmatch "%f[%w]ctrlplane%.%u%w*" do named[class] = true end
+      for class in text:gmatch "%-%-%-@class (ctrlplane%.%u%w*)" do there[class] = true end
+    end
+    assert.same(there, named)
+  end)
+
   it("have a line of documentation for every operation and field", function()
     assert.same({}, stubs.undocumented())
   end)

@@ -1,6 +1,20 @@
 ---@meta
 -- Made by dev/stubs.lua from the tables of operations and descriptors; do not edit.
 
+---One line of a deployment's journal.
+---@class ctrlplane.Command
+---@field id? string TypeID
+---@field created_at? string when it was made
+---@field updated_at? string when it last changed
+---@field deployment_id? string the deployment
+---@field number integer 1, 2, 3 ... in the deployment
+---@field name? string the command
+---@field args? any its arguments
+---@field result? any its result
+---@field done boolean the result is known
+---@field line? string file:line that issued it
+---@field done_wall? string when it was done
+
 ---A file that is written before the service starts.
 ---@class ctrlplane.ConfigFile
 ---@field name string name, unique in the service
@@ -568,14 +582,14 @@ local strategies = {}
 
 ---The strategies that can be named.
 ---@param options? ctrlplane.NoneOptions
----@return { items: ctrlplane.Strategy[], total: integer, next_cursor: string? }? result
+---@return { items: ctrlplane.StrategyInfo[], total: integer, next_cursor: string? }? result
 ---@return ctrlplane.Error? err
 function strategies:list(options) end
 
 ---One strategy: its parameters, guards and source.
 ---@param id string id of the strategy
 ---@param options? ctrlplane.NoneOptions
----@return ctrlplane.Strategy? result
+---@return ctrlplane.StrategyInfo? result
 ---@return ctrlplane.Error? err
 function strategies:get(id, options) end
 

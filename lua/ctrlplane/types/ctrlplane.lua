@@ -21,10 +21,32 @@
 ---@field partial? boolean a piece of a longer line
 ---@field cursor? string the position behind it, for `after`
 
+---@class ctrlplane.Why what holds a rollout back, or ended it
+---@field guard string a guard, a command, "person", "failure", "instance" ...
+---@field value number
+---@field needed number
+---@field message string one line for people
+---@field since string
+---@field deadline? string when waiting for it fails
+---@field instance_id? string
+---@field release_id? string
+---@field error? ctrlplane.Error
+
+---@class ctrlplane.StrategyInfo
+---@field name string
+---@field summary string
+---@field params table<string, ctrlplane.Parameter>
+---@field guards? ctrlplane.Guards
+---@field needs? string[]
+---@field hash? string of its sources (in `get`)
+---@field sources? table<string, string> path to text (in `get`)
+
 ---@class ctrlplane.Provider
 ---@field name string
 ---@field type string
----@field capabilities? string[]
+---@field default boolean workloads that name none run here
+---@field capabilities string[]
+---@field info? table what the provider tells of itself
 
 ---@class ctrlplane.Task a coroutine that waits by suspending
 local task = {}

@@ -97,12 +97,14 @@ static int deploy_services(cp_plane *plane, cp_call *call, cp_wl *wl, cp_deploy_
     if (r == 0)
         r = cp_services_supported(provider, &asked, wl->row.kind, err);
     if (r == 0)
-        r = cp_rollout_check(plane, wl, args, err);
-    if (r == 0)
         r = cp_services_resolved(provider, &asked, &resolved, err);
+    cp_autofree char *hash = r == 0 ? cp_services_hash(&resolved) : NULL;
+    cp_rel *rel = hash ? same_release(wl, hash) : NULL;
+    if (rel && cp_streq(rel->row.id, wl->row.current_release_id))
+        cp_set_string(&args->release_id, rel->row.id); /* the last good one is always accepted */
+    if (r == 0)
+        r = cp_rollout_check(plane, wl, args, err);
     if (r == 0) {
-        cp_autofree char *hash = cp_services_hash(&resolved);
-        cp_rel *rel = same_release(wl, hash);
         if (!rel)
             rel = cp_release_record(plane, wl, &resolved, &asked, cp_take(hash), args);
         if (wl->row.staged)

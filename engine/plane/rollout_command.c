@@ -202,7 +202,7 @@ char *cp_rollout_command_text(const cp_command *command) {
         if (json_is_string(value))
             cp_buf_printf(&out, " %.60s", json_string_value(value));
         else if (json_is_number(value))
-            cp_buf_printf(&out, " %g", json_number_value(value));
+            cp_buf_printf(&out, " %.10g%s", json_number_value(value), strcmp(SHOWN[i], "duration") == 0 ? " s" : "");
     }
     return out.data;
 }

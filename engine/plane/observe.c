@@ -298,6 +298,11 @@ bool cp_observe_adopted(const cp_plane *plane) {
 
 json_t *cp_reconcile_blocks(cp_plane *plane, cp_wl *wl) {
     json_t *rows = json_array();
+    if (!cp_plane_provider(plane, wl->row.provider_name)) {
+        cp_autofree char *message = cp_printf("its provider %s is not open in this engine", wl->row.provider_name);
+        json_array_append_new(
+            rows, json_pack("{s:s, s:i, s:i, s:s}", "guard", "provider", "value", 0, "needed", 1, "message", message));
+    }
     for (size_t i = 0; plane->reconciler && i < plane->reconciler->count; i++) {
         const cp_runtime *runtime = &plane->reconciler->runtimes[i];
         if (runtime->down && cp_streq(runtime->provider->name, wl->row.provider_name))

@@ -96,6 +96,9 @@ void cp_retain(cp_plane *plane) {
         }
         gone += trim_releases(plane, wl) + trim_deployments(plane, wl);
     }
+    if (gone) /* strategies that no journal needs any more */
+        prune(plane, &cp_script_row_desc, "id NOT IN (SELECT strategy_hash FROM deployment)",
+              (const char *const[]){NULL});
     cp_autofree char *events = cp_printf("%" PRId64, now - CP_KEEP_EVENTS_DAYS * DAY);
     cp_autofree char *destroyed = cp_printf("%" PRId64, now - CP_KEEP_DESTROYED_DAYS * DAY);
     cp_autofree char *piece = cp_printf("%d", PIECE);

@@ -61,6 +61,9 @@ void cp_workload_spec_refresh(cp_plane *plane, cp_wl *wl) {
 
 /* What a spec asks of its provider, said when it is asked for and not at midnight. */
 int cp_services_supported(const cp_provider *provider, const cp_list *services, int kind, cp_error *err) {
+    if (!provider)
+        return cp_fail(err, CP_E_PROVIDER_NOT_FOUND,
+                       "its provider is not open in this engine; providers list says which are");
     unsigned can = provider->class->capabilities;
     if (kind == CP_KIND_STATEFUL_SET && !(can & CP_CAN_UPDATE))
         return cp_fail_at(err, CP_E_UNSUPPORTED, "kind", NULL,
@@ -276,7 +279,6 @@ int cp_run_update(cp_plane *plane, cp_call *call, cp_error *err) {
     }
     cp_plane_save_workload(plane, wl);
     cp_plane_event(plane, "workload.updated", call->subject, wl, NULL, NULL, json_pack("{s:o}", "changed", changed));
-    cp_plane_dirty(plane, wl);
     if (args->wait > 0)
         cp_call_wait(call, wl->row.id, NULL, args->wait);
     else

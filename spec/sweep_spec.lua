@@ -219,9 +219,8 @@ function Run:finish()
   end
 end
 
-local function sweep(seed)
+local function sweep(seed, folder)
   local die = dice(seed)
-  local folder = house.memory_folder()
   local clean = die.chance(0.35)
   local scenario = scenario_of(die, clean)
   local self = setmetatable({ die = die, clean = clean, deaths = 0, round = 0, asked = {} }, Run)
@@ -245,7 +244,6 @@ local function sweep(seed)
   self:settle()
   self:finish()
   lab.close(self.plane)
-  house.remove(folder)
   return self.deaths
 end
 
@@ -255,7 +253,7 @@ describe("random rollouts", function()
   it("keep the guards, say why they wait, and come to an end when the faults stop", function()
     local deaths = 0
     for seed = FIRST, LAST do
-      local ok, err = xpcall(sweep, debug.traceback, seed)
+      local ok, err = pcall(house.with_memory_folder, function(folder) return sweep(seed, folder) end)
       if not ok then
         core.testing.failpoint(nil)
         error(("CP_SWEEP=%d dev/spec BUILD spec/sweep_spec.lua: %s"):format(seed, tostring(err)), 0)

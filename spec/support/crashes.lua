@@ -84,20 +84,7 @@ function M.outcome(plane, world, web)
   return result, counts
 end
 
---- One run. plan:
----   replicas, kind, env, scenario, seed
----   prepare(plane, web)   before anything can be killed
----   ask(plane, web)       asks for something, as a client that may never get its answer: in a task
----   taken(plane, web)     is it in force? A client that got no answer looks, and asks again
----   done(plane, web)      has it come to its end?
----   ceiling               instances that may live at once
----   timing(result)        takes out of an outcome what depends on when the engine was away
---- options: trip(name, n) true stops the n-th pass; down: how long a killed engine is away (nil: the next starts at
---- once, while operations of the dead one are still on their way).
---- Returns the outcome, the names of all passes in order, and how often the engine was killed.
-function M.run(plan, options)
-  options = options or {}
-  local folder = house.memory_folder()
+local function run_in(folder, plan, options)
   local plane, clock, world = lab.open {
     seed = plan.seed or 7,
     store = folder .. "/plane.db",
@@ -157,9 +144,23 @@ function M.run(plan, options)
     assert.is_true(counts.peak_live <= plan.ceiling, counts.peak_live .. " instances lived at once")
   end
   lab.close(plane)
-  house.remove(folder)
   assert.is_true(ended, "it did not come to an end")
   return result, passes, deaths
+end
+
+--- One run. plan:
+---   replicas, kind, env, scenario, seed
+---   prepare(plane, web)   before anything can be killed
+---   ask(plane, web)       asks for something, as a client that may never get its answer: in a task
+---   taken(plane, web)     is it in force? A client that got no answer looks, and asks again
+---   done(plane, web)      has it come to its end?
+---   ceiling               instances that may live at once
+---   timing(result)        takes out of an outcome what depends on when the engine was away
+--- options: trip(name, n) true stops the n-th pass; down: how long a killed engine is away (nil: the next starts at
+--- once, while operations of the dead one are still on their way).
+--- Returns the outcome, the names of all passes in order, and how often the engine was killed.
+function M.run(plan, options)
+  return house.with_memory_folder(function(folder) return run_in(folder, plan, options or {}) end)
 end
 
 --- Kills the engine once at each pass of the run without a crash, one run for each; every run must leave behind what that

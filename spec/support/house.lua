@@ -76,6 +76,17 @@ function M.memory_folder()
   return M.exists "/dev/shm" and posix.stdlib.mkdtemp "/dev/shm/cp-spec-XXXXXX" or M.folder()
 end
 
+--- Calls fn with such a folder, and removes it whatever became of fn. Returns what fn returned.
+function M.with_memory_folder(fn)
+  local folder = M.memory_folder()
+  local function done(ok, ...)
+    M.remove(folder)
+    if not ok then error(..., 0) end
+    return ...
+  end
+  return done(xpcall(fn, debug.traceback, folder))
+end
+
 function M.remove(folder)
   assert(folder:match "^/tmp/cp%-spec%-" or folder:match "^/dev/shm/cp%-spec%-", folder)
   os.execute("rm -rf '" .. folder .. "'")

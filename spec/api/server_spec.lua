@@ -216,6 +216,17 @@ describe("the HTTP server", function()
     assert.equal(200, (ask("PATCH", "/v1/workloads/web", '{"labels":{"a":"3"}}', { "If-Match: *" })))
   end)
 
+  it("changes no count by a PATCH that names none (faults A7)", function()
+    local _, before = ask("GET", "/v1/workloads/web")
+    local _, page = ask("GET", "/v1/events?types=workload.scaled")
+    local status, after = ask("PATCH", "/v1/workloads/web", '{"labels":{"a":"b"}}')
+    assert.equal(200, status)
+    assert.equal(before.replica_count, after.replica_count)
+    assert.equal(page.total, select(2, ask("GET", "/v1/events?types=workload.scaled")).total)
+    local err = refused(400, "invalid", "PATCH", "/v1/workloads/web", '{"replicas":1}')
+    assert.equal("replicas", err.field)
+  end)
+
   it("tells the engine's errors with field and hint", function()
     local err = refused(400, "invalid", "POST", "/v1/workloads", '{"name":"x","services":[{"name":"app","imagee":"a"}]}')
     assert.equal("services[0].imagee", err.field)
@@ -363,6 +374,37 @@ describe("the HTTP server", function()
     again, err = core.testing.api.serve(plane, folder .. "/" .. ("x"):rep(120))
     assert.is_nil(again)
     assert.equal("invalid", err.code)
+  end)
+
+  it("sends a heartbeat every 15 s to who waits for events", function()
+    local still = assert(ctrlplane.open { store = ":memory:", provider = "sim", clock = "virtual" })
+    local quiet = assert(core.testing.api.serve(still, folder .. "/quiet"))
+    local fd = assert(house.connect(folder .. "/quiet"))
+    open[#open + 1] = fd
+    house.send(fd, "GET /v1/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+    local text = ""
+    local function drain()
+      for _ = 1, 20 do
+        still:step(0)
+      end
+      while poll.rpoll(fd, 0) == 1 do
+        text = text .. assert(socket.recv(fd, 65536))
+      end
+      return select(2, text:gsub(": heartbeat\n\n", ""))
+    end
+    house.wait_for("the stream", function()
+      drain()
+      return text:find("\r\n\r\n", 1, true)
+    end)
+    assert.equal(0, drain())
+    still.clock:advance "14s"
+    assert.equal(0, drain())
+    still.clock:advance "2s"
+    assert.equal(1, drain())
+    still.clock:advance "15s"
+    assert.equal(2, drain())
+    quiet:close()
+    still:close()
   end)
 
   it("stops when it is asked to, after it has said so", function()

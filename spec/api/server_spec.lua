@@ -407,6 +407,30 @@ describe("the HTTP server", function()
     still:close()
   end)
 
+  it("may be closed with requests and streams under way", function()
+    local other = assert(core.testing.api.serve(plane, folder .. "/other"))
+    local fds = {}
+    for n, text in ipairs {
+      "GET /v1/events?after=0 HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n",
+      "POST /v1/workloads/web/pause?wait=5m HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+      "GET /v1/workloads/web/logs?follow HTTP/1.1\r\nHost: x\r\n\r\n",
+      "POST /v1/workloads HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+    } do
+      fds[n] = assert(house.connect(folder .. "/other"))
+      open[#open + 1] = fds[n]
+      house.send(fds[n], text)
+    end
+    for _ = 1, 4 do
+      plane:step(0.002)
+    end
+    other:close()
+    for _, fd in ipairs(fds) do
+      read(fd) -- each ends
+    end
+    assert.is_false(house.exists(folder .. "/other"))
+    assert(plane.workloads:resume("web", { wait = "20s" }))
+  end)
+
   it("stops when it is asked to, after it has said so", function()
     assert.is_false(server:stopped())
     local status, answer = ask("POST", "/v1/stop")

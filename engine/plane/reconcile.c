@@ -196,6 +196,7 @@ static void destroy(cp_plane *plane, cp_inst *inst, const char *reason) {
 static void bring(cp_plane *plane, cp_inst *inst, int64_t generation) {
     inst->row.generation = generation;
     cp_readiness_set(plane, inst, false);
+    cp_readiness_free(inst); /* they asked what ran before, and speak of its release */
     cp_plane_save_instance(plane, inst);
 }
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { COMMANDS_PER_SLICE = 50 };
+
 struct cp_script_run {
     cp_scripts *scripts;
     cp_sandbox *sandbox;
@@ -68,7 +70,7 @@ int cp_host_command(lua_State *L) {
         if (run->stopped || (r == 0 && outcome == CP_COMMAND_STOP)) {
             run->unwinding = true;
             cp_sandbox_kill(L, CP_E_CANCELLED, "stopped");
-        } else if (r == CP_E_NONDETERMINISM) {
+        } else if (r == CP_E_NONDETERMINISM || r == CP_E_TOO_LARGE) { /* too_large: the journal is full */
             cp_sandbox_locate(sandbox, L, &err);
             cp_sandbox_kill_with(L, &err);
         } else if (r == 0 && outcome == CP_COMMAND_PENDING) {
@@ -82,7 +84,9 @@ int cp_host_command(lua_State *L) {
         }
         cp_sandbox_charge(L, 0);
         sandbox->now_wall = now;
+        int64_t slice = sandbox->slice + CP_SCRIPT_SLICE / COMMANDS_PER_SLICE;
         cp_sandbox_arm(sandbox);
+        sandbox->slice = slice; /* commands that answer at once do not keep the loop either */
     }
     if (r < 0 && !cp_is_empty(line)) {
         if (!err.details)

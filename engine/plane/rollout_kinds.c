@@ -239,6 +239,7 @@ static int begin_bake(cp_rollout *r, cp_command *command, const cp_command_args 
             json_object_set_new(restarts, inst->row.id, json_integer(inst->row.restarts));
     }
     cp_command_remember(command, "restarts", restarts);
+    cp_command_remember(command, "failures", json_integer(r->dep->failures));
     cp_command_remember(command, "max_unhealthy", json_integer(args->max_unhealthy));
     cp_command_remember(command, "max_restarts", json_integer(args->max_restarts));
     return begin_sleep(r, command, args, value, err);
@@ -251,6 +252,9 @@ static int look_bake(cp_rollout *r, cp_command *command, json_t **value, cp_erro
     int64_t unhealthy = 0, restarts = 0, may_fail = cp_command_recall(command, "max_unhealthy"),
             may_restart = cp_command_recall(command, "max_restarts");
     const cp_inst *worst = NULL;
+    if (r->dep->failures < cp_command_recall(command, "failures")) /* a resume counts from none again */
+        cp_command_remember(command, "failures", json_integer(0));
+    unhealthy += r->dep->failures - cp_command_recall(command, "failures"); /* those are being replaced already */
     for (size_t i = 0; i < r->wl->instances.count; i++) {
         const cp_inst *inst = r->wl->instances.items[i];
         if (!is_new(r, inst))
@@ -265,8 +269,12 @@ static int look_bake(cp_rollout *r, cp_command *command, json_t **value, cp_erro
     }
     if (unhealthy > may_fail)
         return cp_fail(err, CP_E_HEALTH_CHECK_FAILED,
-                       "%" PRId64 " of the new instances are unhealthy; the bake allows %" PRId64 ": %s: %s", unhealthy,
-                       may_fail, worst->row.name, cp_is_empty(worst->row.message) ? "not ready" : worst->row.message);
+                       "%" PRId64 " of the new instances are unhealthy; the bake allows %" PRId64 ": %s%s%s", unhealthy,
+                       may_fail, worst ? worst->row.name : "", worst ? ": " : "",
+                       worst && !cp_is_empty(worst->row.message) ? worst->row.message
+                       : worst                                   ? "not ready"
+                       : r->dep->message                         ? r->dep->message
+                                                                 : "it gave up");
     if (restarts > may_restart)
         return cp_fail(err, CP_E_HEALTH_CHECK_FAILED,
                        "the new instances restarted %" PRId64 " times; the bake allows %" PRId64 ": %s: %s", restarts,

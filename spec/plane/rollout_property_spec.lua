@@ -16,8 +16,8 @@ local SCRIPTS = {
 }
 
 describe("whatever happens to a rollout,", function()
-  local from, to = tonumber(os.getenv "CP_SEED") or 1, tonumber(os.getenv "CP_SEEDS") or 24
-  for seed = from, math.max(from, to) do
+  local from, upto = tonumber(os.getenv "CP_SEED") or 1, tonumber(os.getenv "CP_SEEDS") or 24
+  for seed = from, math.max(from, upto) do
     it("it says why, keeps its guards and can be ended (seed " .. seed .. ")", function()
       math.randomseed(seed)
       local folder = house.memory_folder()

@@ -42,12 +42,13 @@ return {
         context.out:say("no engine owns %s", (session.store(context.args)))
         return exit.DONE
       end
+      local pid = not session.url(context.args) and core.owner(session.store_path(context.args))
       exit.try(plane:stop_server())
       plane:close()
       local deadline = system.now() + (context.wait or 30)
-      while session.reach(context.args) do
+      while pid and system.runs(pid) or not pid and session.reach(context.args) do
         if system.now() > deadline then
-          exit.fail { code = "timeout", message = "the engine was asked to stop, and still answers" }
+          exit.fail { code = "timeout", message = "the engine was asked to stop, and still runs" }
         end
         system.sleep(0.05)
       end

@@ -95,7 +95,7 @@ function M.start(args, out)
         M.spell(args, "stop"))
       return plane
     end
-    local gone = not system.kill(pid, 0)
+    local gone = not system.runs(pid)
   until gone or system.now() > deadline
   -- Somebody else may have started one at the same moment: then that one is as good.
   local plane = M.reach(args)

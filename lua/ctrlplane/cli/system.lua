@@ -63,6 +63,14 @@ function M.kill(pid, signal)
   return nil, ffi.string(C.strerror(ffi.errno()))
 end
 
+--- True while the process runs; what has ended and waits to be looked at by its parent does not.
+function M.runs(pid)
+  local file = io.open(("/proc/%d/stat"):format(pid))
+  local stat = file and file:read "*a"
+  if file then file:close() end
+  return stat ~= nil and stat:match "^%d+ %(.*%) (%a)" ~= "Z"
+end
+
 --- The path of this very program.
 function M.program()
   local buffer = ffi.new("char[?]", 4096)

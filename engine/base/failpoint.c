@@ -42,6 +42,7 @@ int cp_failpoint(const char *name) {
     if (strcmp(wanted.action, "exit") == 0)
         _exit(99);
     if (strcmp(wanted.action, "sleep") == 0) {
+        fprintf(stderr, "ctrlplane: hangs at the failpoint %s\n", name);
         pause(); /* until it is killed */
         return 0;
     }

@@ -68,8 +68,8 @@ describe("unkind services (row 16)", function()
       local service_during, engine_during = service(), engine()
 
       -- Twice the time is the aim on a machine of its own; here others run as well, and two cores have a flood to read.
-      assert.is_true(service_during < math.max(10 * service_before, 20), ("a service: %g ms, then %g ms"):format(service_before, service_during))
-      assert.is_true(engine_during < math.max(10 * engine_before, 50), ("the engine: %g ms, then %g ms"):format(engine_before, engine_during))
+      assert.is_true(service_during < math.max(2 * service_before, 20), ("a service: %g ms, then %g ms"):format(service_before, service_during))
+      assert.is_true(engine_during < math.max(2 * engine_before, 50), ("the engine: %g ms, then %g ms"):format(engine_before, engine_during))
       local restarts = plane:state(ids.short).restarts
       assert.is_true(restarts <= 3 + math.log(2 + house.now() - began) / math.log(2), restarts .. " restarts")
       local size = tonumber((select(2, house.run { "/usr/bin/du", "-sk", ("%s/instances/%s"):format(plane.data, ids.flood) })):match "%d+")

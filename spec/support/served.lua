@@ -19,7 +19,8 @@ function M.open(options)
 end
 
 --- Starts the engine and waits until it is ready. options: before (words in front of the command, the first a path),
---- environment, under (another program than the engine is what we start: its one child is the engine).
+--- environment, under (another program than the engine is what we start: its one child is the engine), doomed (it may
+--- die or hang at a failpoint on the way: nil then).
 function Served:start(options)
   options = options or {}
   local argv = { house.program "ctrlplane", "serve", "--store", self.store, "--data", self.data }
@@ -30,14 +31,21 @@ function Served:start(options)
   end
   local began = house.now()
   self.process = house.spawn(argv, options.environment, { stdout = "/dev/null", stderr = self.log })
+  self.pid = self.process.pid
+  local function gone() return options.doomed and (self.process:poll() or self:hangs()) end
   house.wait_for("the engine is ready", function()
+    if gone() then return true end
     if self.process:poll() then error("serve ended by itself: " .. (house.read(self.log) or ""), 0) end
     return self.client:ready()
   end, 30)
+  if gone() then return nil end
   self.ready_after = house.now() - began
-  self.pid = options.under and M.children(self.process.pid)[1] or self.process.pid
+  if options.under then self.pid = M.children(self.process.pid)[1] end
   return self
 end
+
+--- Does it hang at a failpoint?
+function Served:hangs() return (house.read(self.log) or ""):match "hangs at the failpoint" ~= nil end
 
 --- kill -9 of the engine.
 function Served:kill()

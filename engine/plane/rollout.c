@@ -97,11 +97,6 @@ static void on_ended(void *rollout, const cp_error *err) {
         return;
     }
     cp_rollout_stop_script(r, NULL);
-    if (r->dep->state == CP_DEPLOYMENT_PAUSED) { /* nothing moves while it is paused, the way back neither */
-        cp_autofree char *person = cp_strdup(r->dep->held_by);
-        cp_rollout_hold(r, person, &why, NULL);
-        return;
-    }
     cp_rollout_fail(r, &why);
 }
 
@@ -469,6 +464,10 @@ void cp_rollout_go_back(cp_rollout *r, const cp_error *why, const char *actor) {
 }
 
 void cp_rollout_fail(cp_rollout *r, const cp_error *why) {
+    if (r->dep->state == CP_DEPLOYMENT_PAUSED) { /* nothing moves while it is paused, the way back neither; there is */
+        cp_rollout_hold(r, NULL, why, NULL);     /* nothing to resume any more, so it is the failure that holds it */
+        return;
+    }
     if (r->dep->rolling_back) { /* a rollback is never rolled back */
         cp_autoerror cp_error stuck = {0};
         cp_error_copy(&stuck, why);

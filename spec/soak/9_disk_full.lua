@@ -1,4 +1,4 @@
--- 9 [SECONDS]  store and data folder on a full disk, held full for so long, three times (60)
+-- 9 [SECONDS]  store, data folder and logs on a full disk, held full for so long, three times (60)
 local house = require "spec.support.house"
 
 local size = tonumber(arg[1]) or 60

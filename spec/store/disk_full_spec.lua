@@ -1,5 +1,5 @@
 -- ctest: timeout=240 labels=process serial
---- A full disk (testing plan, row 9): store and data folder on a tmpfs of 4 MiB that is filled, held full and freed.
+--- A full disk (testing plan, row 9): store, data folder and logs on a tmpfs of 4 MiB that is filled, held full and freed.
 --- Needs to mount; CP_HOLD seconds of fullness (5; the long size is 60).
 local api = require "spec.support.api"
 local house = require "spec.support.house"
@@ -9,7 +9,7 @@ local store = require("ctrlplane.core").testing.store
 
 local HOLD = tonumber(os.getenv "CP_HOLD") or 5
 
-describe("a full disk", function()
+describe("a full disk (row 9)", function()
   local folder, small, engine, client, mounted
   local fillers = {}
   local free
@@ -199,11 +199,51 @@ describe("a full disk", function()
     hold(before)
     assert(client:patch("/workloads/web", { labels = { a = "b" } }))
     assert(client:post("/workloads/web/scale", { replicas = 3 }))
-    house.sleep(1)
-    assert.truthy(client:get "/workloads/web")
+    house.wait_for("the new replica says what is short", function()
+      for _, instance in ipairs(assert(client:get "/workloads/web/instances").items) do
+        if instance.message and instance.message:match "No space left on device" then return true end
+      end
+    end)
     free()
     settle("web", 3)
     local after = pids()
     assert.same(before, { after[1], after[2] })
+  end)
+
+  it("of the logs: a service that writes on is not held up, what is lost is counted, and the log goes on", function()
+    if not mounted then return pending "cannot mount a tmpfs here" end
+    serve(folder .. "/plane.db", small .. "/data")
+    local script = ("i=0; while :; do i=$((i+1)); echo line $i; printf x >> %s/count; sleep 0.002; done"):format(folder)
+    assert(client:post("/workloads", { name = "web", services = { { name = "app", command = { "sh", "-c", script }, stop_timeout = "1s" } } }))
+    settle("web", 1)
+    local id = client:get("/workloads/web/instances").items[1].id
+    local function count() return #(house.read(folder .. "/count") or "") end
+    local function log() return house.read(("%s/data/instances/%s/app.log"):format(small, id)) or "" end
+    house.wait_for("it to write", function() return log():match "line 50\n" end)
+    fill()
+    local deadline = house.now() + HOLD
+    local size = #log()
+    while house.now() < deadline do -- what it writes is lost, and it writes on
+      local at = count()
+      house.wait_for("the service to go on", function() return count() > at + 20 end, 5)
+      fill()
+    end
+    assert.is_true(#log() - size < 8192, "the log grew on a full disk")
+    free()
+    local freed = house.now()
+    house.wait_for("the log goes on", function() return log():match "ctrlplane: %d+ lines could not be written[^\n]*\n.*line %d+\n" end, 10)
+    assert.is_true(house.now() - freed < 5, ("%g s after there was room"):format(house.now() - freed))
+    local last, missing, lost = 0, 0, 0
+    for text in log():gmatch "[^\n]*\n" do
+      local number = tonumber(text:match " line (%d+)\n$")
+      lost = lost + (tonumber(text:match "ctrlplane: (%d+) lines could not be written") or 0)
+      if number then
+        missing = missing + number - last - 1
+        last = number
+      end
+    end
+    assert.is_true(lost > 100, lost .. " lines")
+    assert.equal(missing, lost)
+    assert.equal("active", client:get("/workloads/web").state)
   end)
 end)

@@ -15,7 +15,7 @@ local ROLLING = {
   done = function(plane, web) return crashes.FINAL[crashes.newest(plane, web).state] end,
 }
 
-describe("a rolling deploy of 5 replicas", function()
+describe("a rolling deploy of 5 replicas (row 2)", function()
   local expected, passes
 
   setup(function()
@@ -69,7 +69,7 @@ local function names_in_source()
   return names
 end
 
-describe("every failpoint of the source", function()
+describe("every failpoint of the source (row 2)", function()
   -- Not in the simulator: these need real processes, or an old store. Their specs name them.
   local ELSEWHERE = { "providers", "engine/store/migrate.c" }
 

@@ -2,7 +2,7 @@
 local house = require "spec.support.house"
 local kill = require "spec.support.kill"
 
-describe("kill -9 of the engine, 60 times, with writers and a rollout under way", function()
+describe("kill -9 of the engine, 60 times, with writers and a rollout under way (row 1)", function()
   local folder, run
   before_each(function() folder = house.folder() end)
   after_each(function()

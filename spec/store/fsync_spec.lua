@@ -20,7 +20,7 @@ local function can_trace()
   return ok and code == 0
 end
 
-describe("fdatasync failing in the running engine", function()
+describe("fdatasync failing in the running engine (row 8)", function()
   local folder, path, engine, client
   before_each(function()
     folder = house.folder()

@@ -6,7 +6,7 @@ local io_errors = require "spec.support.io_errors"
 local ledger = require "spec.support.ledger"
 local store = require("ctrlplane.core").testing.store
 
-describe("an I/O error", function()
+describe("an I/O error (row 7)", function()
   it("loses no acknowledged turn, brings none back that failed, and is got over without a restart", function()
     local most = house.asan() and 30 or 100 -- slower there, and the memory is looked at as well
     local came = io_errors.sweep(most, 25)

@@ -5,7 +5,7 @@ local core = require "ctrlplane.core"
 local lab = require "spec.support.lab"
 require("posix.stdlib").setenv("CP_LOG", "none") -- each fault is logged
 
-describe("the engine on a failing disk", function()
+describe("the engine on a failing disk (row 7)", function()
   local disk, plane, web
   local function open(seed)
     disk = core.testing.store.disk(seed)

@@ -5,7 +5,7 @@ local power_loss = require "spec.support.power_loss"
 local store = require("ctrlplane.core").testing.store
 local ledger = require "spec.support.ledger"
 
-describe("power loss", function()
+describe("power loss (row 6)", function()
   it("leaves every acknowledged turn whole and no half turn, at every sync point, 2,000 damages", function()
     local seed = tonumber(os.getenv "CP_SEED") or 6
     local damages = house.asan() and 500 or 2000

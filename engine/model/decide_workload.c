@@ -228,27 +228,36 @@ static int by_restart(const void *x, const void *y) {
     return cp_decide_by_index(b, a);
 }
 
+/* One that is not ready costs nothing more: it only has to find a place among those being restarted. A ready one goes
+ * down while, with all that is missing or not ready for whatever reason, no more than `parallel` are. */
 static void restart(cp_world *world) {
     const cp_decide_input *input = world->input;
     if (input->generation <= 0 || input->restart_stopped)
         return;
-    int64_t slots = input->restart_parallel > 1 ? input->restart_parallel : 1;
+    int64_t parallel = input->restart_parallel > 1 ? input->restart_parallel : 1;
+    int64_t under_way = 0, kept = 0, serving = 0;
     cp_autofree cp_member **waiting = cp_alloc0((world->member_count + 1) * sizeof *waiting);
     size_t count = 0;
     for (size_t i = 0; i < world->member_count; i++) {
         cp_member *member = &world->members[i];
         if (!member->kept)
             continue;
+        kept++;
+        serving += member->ready && member->row->seen;
         if (member->row->generation >= input->generation)
-            slots -= !(member->ready && member->row->seen); /* being restarted */
+            under_way += !(member->ready && member->row->seen);
         else if (member->row->seen)
             waiting[count++] = member;
     }
-    if (slots <= 0)
-        return;
+    int64_t down = (kept > world->n ? kept : world->n) - serving;
     qsort(waiting, count, sizeof *waiting, by_restart);
-    for (size_t i = 0; i < count && slots > 0; i++, slots--)
+    for (size_t i = 0; i < count && under_way < parallel; i++) {
+        if (waiting[i]->ready && down >= parallel)
+            break;
+        down += waiting[i]->ready;
+        under_way++;
         add_action(world, CP_ACT_RESTART, waiting[i]->row->id, NULL, waiting[i]->row->replica_index, "restart");
+    }
 }
 
 /* ---- all of it ---- */

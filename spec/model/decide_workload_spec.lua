@@ -768,7 +768,21 @@ describe("a restart", function()
   it("leaves alone what is unseen or on its way out", function()
     local output = restart { some("new", 1, { generation = 1, desired = "destroyed" }),
       some("new", 1, { from = 1, generation = 1, seen = false }), some("new", 1, { from = 2, generation = 1 }) }
+    assert.same({}, world.indices(output, "restart"))
+    output = restart({ some("new", 1, { generation = 1, desired = "destroyed" }),
+      some("new", 1, { from = 1, generation = 1, seen = false }), some("new", 1, { from = 2, generation = 1 }) },
+      { restart_parallel = 3 })
     assert.same({ 2 }, world.indices(output, "restart"))
+  end)
+
+  it("takes none down while another one is missing, not seen yet or not ready", function()
+    local ready = some("new", 2, { generation = 1 })
+    local unready = some("new", 1, { from = 2, generation = 1, ready = false, available = false })
+    assert.same({}, world.indices(restart { ready }, "restart")) -- the third one is being made
+    assert.same({}, world.indices(restart { ready, some("new", 1, { from = 2, generation = 1, seen = false }) }, "restart"))
+    assert.same({ 2 }, world.indices(restart { ready, unready }, "restart")) -- that one costs nothing
+    assert.same({ 2 }, world.indices(restart({ ready, unready }, { replicas = 4, restart_parallel = 2 }), "restart"))
+    assert.same({ 0 }, world.indices(restart({ ready }, { restart_parallel = 2 }), "restart"))
   end)
 
   it("names the lowest index it has not reached", function()

@@ -212,6 +212,50 @@ describe("a workload", function()
     assert.equal(6, world:counts().restart)
   end)
 
+  -- The fewest ready ones while `check` does not hold, looked at often.
+  local function fewest(web, check)
+    local least = math.huge
+    for _ = 1, 20000 do
+      local w = assert(plane.workloads:get(web.id))
+      least = math.min(least, w.ready_replicas)
+      if check(w) then return least end
+      clock:advance "20ms"
+    end
+    error "it did not end"
+  end
+
+  local function all_at(web, generation)
+    return function(w)
+      local at = 0
+      for _, instance in ipairs(lab.instances(plane, web)) do
+        at = at + ((instance.generation == generation and instance.ready) and 1 or 0)
+      end
+      return at == w.replica_count
+    end
+  end
+
+  it("is restarted one by one: right after a rollout, again while that is under way, and while it grows", function()
+    local web = lab.workload(plane, { replicas = 6, env = { SIM_READY_DELAY = "2s" } })
+    local options = { wait = "10m", min_ready = "3s" }
+    assert.equal("succeeded", assert(plane.workloads:deploy(web.id, lab.release({ SIM_READY_DELAY = "1s" }, options))).state)
+    assert(plane.workloads:restart(web.id))
+    clock:advance "2500ms"
+    assert(plane.workloads:restart(web.id))
+    assert.equal(5, fewest(web, all_at(web, 3)))
+    assert(plane.workloads:scale(web.id, { replicas = 9 }))
+    assert(plane.workloads:restart(web.id))
+    assert.equal(6, fewest(web, all_at(web, 4)))
+  end)
+
+  it("is restarted no further while a replica that crashed on its own is down", function()
+    local web = lab.workload(plane, { replicas = 4, services = { { name = "app", image = "app", restart = "never",
+      env = { SIM_READY_DELAY = "5s" } } } })
+    lab.kill(plane, web) -- it gives up, and is replaced
+    clock:advance "100ms"
+    assert(plane.workloads:restart(web.id))
+    assert.equal(3, fewest(web, all_at(web, 2)))
+  end)
+
   it("is not restarted while it is paused", function()
     local web = lab.workload(plane)
     assert(plane.workloads:pause(web.id, { wait = "1m" }))

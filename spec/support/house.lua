@@ -13,6 +13,9 @@ local posix = {
   wait = require "posix.sys.wait",
 }
 
+-- Whoever holds one end of a socket must not die when the other end is closed.
+posix.signal.signal(posix.signal.SIGPIPE, posix.signal.SIG_IGN)
+
 local M = {}
 
 --- Monotonic seconds.

@@ -63,8 +63,12 @@ end
 
 function Run:kill()
   self.engine:signal "KILL"
-  self.engine:wait()
+  local ended = self.engine:wait()
   self.engine:kill()
+  if ended.signal ~= 9 then
+    violated("serve had ended by itself with %s %d: %s", ended.signal and "signal" or "code", ended.signal or ended.code,
+      house.read(self.folder .. "/serve.log") or "")
+  end
 end
 
 local function service(version)
@@ -104,6 +108,9 @@ end
 -- The last number that a writer got an answer for.
 function Run:acknowledged(writer)
   local text = house.read(writer.acks) or ""
+  if writer.process:poll() and not house.exists(self.stop) then
+    violated("a writer ended by itself: %s", writer.process:stderr())
+  end
   local refused = text:match "refused[^\n]*"
   if refused then violated("a write was %s", refused) end
   return tonumber(text:match "(%d+)\n[^\n]*$" or "0")

@@ -54,6 +54,7 @@ local function deploy_of(die, kind, round, clean)
   options.max_failures = die.pick { 0, 0, 3, 100 }
   options.progress_deadline = die.pick { "20s", "2m" }
   options.min_ready = die.pick { "0s", "3s" }
+  options.supersede = die.pick { nil, "reject", "replace", "queue" }
   if strategy == "rolling" and die.chance(0.3) then
     options.params = { batch = die.pick { 1, "30%" }, pause_between = die.pick { "0s", "4s" } }
   end
@@ -211,7 +212,10 @@ function Run:settle()
     now.ready_replicas, now.replica_count, deployment.state, deployment.message or ""))
 end
 
+--- Nothing is left of it, and nobody was told of a change twice or not at all.
 function Run:finish()
+  assert.equal("destroyed", assert(self.plane.workloads:delete(self.web.id, { wait = "10m" })).state)
+  assert.equal(0, (self:count()))
   local seq = 0
   for _, event in ipairs(lab.events(self.plane)) do
     seq = seq + 1

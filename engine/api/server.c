@@ -16,9 +16,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define MAX_READ (8 * CP_MAX_BODY) /* bytes of a body that are read only to say how far it is over the limit */
-#define MAX_HEADERS (64 << 10)
-#define IDLE 60    /* s: a connection that asks nothing */
 #define REOPEN 200 /* ms without accepting when there are no descriptors left */
 
 /* One exchange. */
@@ -334,9 +331,9 @@ int cp_server_new(cp_plane *plane, const char *socket_path, cp_server **ret, cp_
         return cp_fail(err, CP_E_INTERNAL, "libevent gives no HTTP server");
     evhttp_set_allowed_methods(http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PATCH | EVHTTP_REQ_DELETE |
                                          EVHTTP_REQ_PUT | EVHTTP_REQ_HEAD | EVHTTP_REQ_OPTIONS);
-    evhttp_set_max_body_size(http, MAX_READ);
-    evhttp_set_max_headers_size(http, MAX_HEADERS);
-    evhttp_set_timeout(http, IDLE);
+    evhttp_set_max_body_size(http, CP_MAX_BODY_READ);
+    evhttp_set_max_headers_size(http, CP_MAX_HEADERS);
+    evhttp_set_timeout(http, CP_MAX_IDLE);
     cp_server *server = cp_new0(cp_server);
     *server = (cp_server){.plane = plane, .loop = loop, .http = http, .path = cp_strdup(socket_path)};
     server->reopen = cp_timer_new(loop, on_reopen, server);

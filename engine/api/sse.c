@@ -2,14 +2,14 @@
  * its stream is paused, and goes on where it was. Must not know what the events are, but for `seq`, `cursor`, `type`
  * and `line`. */
 #include "api/internal.h"
+#include "base/limits.h"
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <inttypes.h>
 #include <string.h>
 
-#define HEARTBEAT 15000         /* ms */
-#define MAX_PENDING (256 << 10) /* bytes that a client may be behind before its stream is paused */
+#define HEARTBEAT 15000 /* ms */
 
 static void on_written(struct evhttp_connection *connection, void *userdata) {
     (void)connection;
@@ -27,7 +27,7 @@ static void send_text(exchange *x, const cp_buf *text) {
     evhttp_send_reply_chunk_with_cb(x->request, chunk, on_written, x);
     evbuffer_free(chunk);
     struct evbuffer *pending = bufferevent_get_output(evhttp_connection_get_bufferevent(connection));
-    if (!x->paused && x->stream && evbuffer_get_length(pending) > MAX_PENDING) {
+    if (!x->paused && x->stream && evbuffer_get_length(pending) > CP_MAX_BEHIND) {
         x->paused = true;
         cp_stream_pause(x->stream);
     }

@@ -39,4 +39,8 @@
 #define CP_KEEP_RELEASES 10             /* per workload, plus any in use */
 #define CP_KEEP_DEPLOYMENTS 100         /* finished ones with their journals, per workload */
 #define CP_KEEP_EVENTS_DAYS 7
-#define CP_KEEP_DESTROYED_DAYS 7 /* rows of what was destroyed */
+#define CP_KEEP_DESTROYED_DAYS 7   /* rows of what was destroyed */
+#define CP_MAX_BODY_READ (8 << 20) /* bytes of a body over CP_MAX_BODY that are read only to say how long it is */
+#define CP_MAX_HEADERS (64 << 10)  /* bytes of a request's head */
+#define CP_MAX_IDLE 60             /* s: a connection that asks nothing */
+#define CP_MAX_BEHIND (256 << 10)  /* bytes that a stream's client may leave unread before the stream waits for it */

@@ -79,10 +79,17 @@ typedef struct cp_provider_class {
     const char *type;                    /* "process", "sim" */
     unsigned capabilities;               /* CP_CAN_* */
     void (*free)(cp_provider *provider); /* detaches: what runs goes on */
+    /* Does what takes time before `resolve`: copies, hashes. *ret NULL: there is nothing to wait for, and done is not
+     * called. Else *ret is a handle for `cancel`. Fails as resolve does. NULL: resolve needs nothing. */
+    int (*prepare)(cp_provider *provider, const cp_list *services, cp_provider_done *done, void *userdata,
+                   cp_provider_op **ret, cp_error *err);
     /* Before a release is recorded: resolves images so that a release is tomorrow what it is today (a copy by content
-     * hash, a digest). Changes services[].image in place. Fails with `invalid` and a field for what cannot exist.
-     * Synchronous for process and sim. NULL: nothing to resolve. */
+     * hash, a digest). Changes services[].image in place. Fails with `invalid` and a field for what cannot exist, with
+     * `conflict` for what changed since it was prepared. At once. NULL: nothing to resolve. */
     int (*resolve)(cp_provider *provider, cp_list *services, cp_error *err);
+    /* images: every resolved image that a release names. What else is stored may be removed, but nothing that was
+     * prepared or resolved in the last minute or that an instance still needs. NULL: nothing is stored. */
+    void (*retain)(cp_provider *provider, const cp_strings *images);
     /* One operation. On success *ret is a handle that is valid until done was called. */
     int (*operate)(cp_provider *provider, cp_op_kind kind, const cp_runtime_spec *spec, cp_provider_done *done,
                    void *userdata, cp_provider_op **ret, cp_error *err);

@@ -209,7 +209,19 @@ static int cancel(lua_State *L) {
     return 0;
 }
 
-/* resolve(services) -> services | nil, err */
+static int prepared(lua_State *L, handle *h, const cp_list *services, cp_error *err) {
+    answer *a = new_answer(h);
+    int r = h->provider->class->prepare(h->provider, services, on_done, a, &a->op, err);
+    if (r == 0 && a->op && !cp_loop_run(h->loop, is_done, a, 60000))
+        return luaL_error(L, "no answer in a minute");
+    if (r == 0 && a->err.code) {
+        cp_error_copy(err, &a->err);
+        r = a->err.code;
+    }
+    return r;
+}
+
+/* resolve(services) -> services | nil, err: prepares them first */
 static int resolve(lua_State *L) {
     handle *h = check(L);
     cp_autojson json_t *json = NULL;
@@ -221,6 +233,8 @@ static int resolve(lua_State *L) {
         cp_service *service = cp_list_add(&r.services, &cp_service_desc);
         failed = cp_desc_parse(&cp_service_desc, json_array_get(json, i), service, "services", &err);
     }
+    if (failed == 0)
+        failed = prepared(L, h, &r.services, &err);
     if (failed == 0)
         failed = h->provider->class->resolve(h->provider, &r.services, &err);
     if (failed == 0) {

@@ -88,6 +88,8 @@ static void free_call(cp_call *call) {
         if (wl)
             cp_vec_drop(&wl->waiting, call);
     }
+    if (call->preparing)
+        call->preparer->class->cancel(call->preparer, call->preparing);
     cp_loop_forget(plane->loop, call);
     cp_timer_free(call->timer);
     if (call->args) {
@@ -296,6 +298,29 @@ void cp_call_run(void *userdata) {
     }
 }
 
+static void on_prepared(void *userdata, const cp_error *err) {
+    cp_call *call = userdata;
+    call->preparing = NULL;
+    call->prepared = true;
+    if (!err) {
+        cp_call_run(call);
+        return;
+    }
+    call->turn = call->plane->turn;
+    cp_call_fail(call, err);
+}
+
+int cp_call_prepare(cp_call *call, cp_provider *provider, const cp_list *services, cp_error *err) {
+    if (!provider->class->prepare || call->prepared)
+        return 0;
+    int r = provider->class->prepare(provider, services, on_prepared, call, &call->preparing, err);
+    if (r < 0 || !call->preparing)
+        return r;
+    call->preparer = provider;
+    call->turn = 0; /* it has written nothing: a commit that fails meanwhile is not its */
+    return 1;
+}
+
 void cp_plane_call(cp_plane *plane, const cp_operation *op, const char *id, const json_t *args, const cp_claims *claims,
                    cp_reply *reply, void *userdata, cp_call **ret) {
     cp_call *call = cp_new0(cp_call);
@@ -318,7 +343,7 @@ void cp_call_cancel(cp_call *call) {
     if (!call)
         return;
     call->cancelled = true;
-    if (call->waiting) /* nobody waits any more: nothing but the call itself is left to do */
+    if (call->waiting || call->preparing) /* nothing but the call itself is left to do, or nothing was done yet */
         free_call(call);
 }
 

@@ -97,7 +97,7 @@ static int deploy_services(cp_plane *plane, cp_call *call, cp_wl *wl, cp_deploy_
     if (r == 0)
         r = cp_services_supported(provider, &asked, wl->row.kind, err);
     if (r == 0)
-        r = cp_services_resolved(provider, &asked, &resolved, err);
+        r = cp_services_resolved(call, provider, &asked, &resolved, err);
     cp_autofree char *hash = r == 0 ? cp_services_hash(&resolved) : NULL;
     cp_rel *rel = hash ? same_release(wl, hash) : NULL;
     if (rel && cp_streq(rel->row.id, wl->row.current_release_id))

@@ -127,7 +127,12 @@ struct cp_call {
     size_t index;  /* in plane->calls */
     uint64_t turn; /* in which it ran */
     bool waiting, waited;
+    cp_provider *preparer; /* that prepares images for it: it runs again when they are there */
+    cp_provider_op *preparing;
+    bool prepared;
 };
+/* Before an operation resolves images. 0: they are there; 1: they will be, and then the call runs again: return. */
+int cp_call_prepare(cp_call *call, cp_provider *provider, const cp_list *services, cp_error *err);
 void cp_call_answer(cp_call *call, json_t *result); /* takes result; delivered after this turn's commit */
 void cp_call_fail(cp_call *call, const cp_error *err);
 /* Answers when the workload (deployment_id NULL) or the deployment is settled, or when `timeout` ms of loop time have
@@ -205,6 +210,7 @@ void cp_plane_set_workload_state(cp_plane *plane, cp_wl *wl, int state); /* asse
 void cp_events_new(cp_plane *plane);
 void cp_events_free(cp_plane *plane);
 void cp_retain(cp_plane *plane); /* retain.c: removes what is older than the limits say; bounded work */
+void cp_retain_images(cp_plane *plane); /* after this commit each provider hears which images releases name */
 
 /* workload.c: what row.services shows while nothing is staged: the release being rolled out, else the current one. */
 void cp_workload_spec_refresh(cp_plane *plane, cp_wl *wl);
@@ -215,7 +221,8 @@ void cp_release_asked(const cp_rel *rel, cp_list *ret);
 cp_rel *cp_release_record(cp_plane *plane, cp_wl *wl, cp_list *resolved, const cp_list *asked, char *hash,
                           const cp_deploy_args *args);
 int cp_services_supported(const cp_provider *provider, const cp_list *services, int kind, cp_error *err);
-int cp_services_resolved(cp_provider *provider, const cp_list *services, cp_list *ret, cp_error *err);
+/* 1: the call waits for its images, as cp_call_prepare. */
+int cp_services_resolved(cp_call *call, cp_provider *provider, const cp_list *services, cp_list *ret, cp_error *err);
 
 void cp_logs_changed(cp_plane *plane, const cp_wl *wl); /* logs.c: replicas came or went: streams look again */
 /* payload is taken (NULL is fine). */

@@ -318,8 +318,10 @@ static void on_failed(void *userdata) {
 
 static void on_retain(void *userdata) {
     cp_plane *plane = userdata;
-    if (!cp_plane_stopped(plane))
+    if (!cp_plane_stopped(plane)) {
         cp_retain(plane);
+        cp_retain_images(plane);
+    }
     cp_timer_start(plane->retain_timer, RETAIN_EVERY);
 }
 
@@ -368,6 +370,7 @@ int cp_plane_new(const cp_plane_parts *parts, cp_plane **ret, cp_error *err) {
         return r;
     }
     cp_timer_start(plane->retain_timer, RETAIN_EVERY);
+    cp_retain_images(plane);
     *ret = plane;
     return 0;
 }

@@ -120,3 +120,30 @@ void cp_retain(cp_plane *plane) {
               "CAST(? AS INTEGER))",
               old_instances);
 }
+
+/* Only after the commit: a release whose end was not committed is back, and needs its images. */
+static void tell_images(void *userdata) {
+    cp_plane *plane = userdata;
+    for (size_t i = 0; i < plane->providers.count && !cp_plane_stopped(plane); i++) {
+        cp_provider *provider = plane->providers.items[i];
+        if (!provider->class->retain)
+            continue;
+        cp_strings images = {0};
+        void *item;
+        for (size_t cursor = 0; cp_table_next(plane->releases, &cursor, NULL, &item);) {
+            const cp_rel *rel = item;
+            for (size_t k = 0;
+                 k < rel->row.services.count && provider == cp_plane_provider(plane, rel->wl->row.provider_name); k++) {
+                const char *image = CP_LIST_AT(&rel->row.services, cp_service, k)->image;
+                if (!cp_is_empty(image))
+                    cp_strings_add(&images, image);
+            }
+        }
+        provider->class->retain(provider, &images);
+        cp_strings_clear(&images);
+    }
+}
+
+void cp_retain_images(cp_plane *plane) {
+    cp_loop_effect(plane->loop, tell_images, NULL, plane);
+}

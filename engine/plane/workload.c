@@ -112,10 +112,13 @@ cp_rel *cp_release_record(cp_plane *plane, cp_wl *wl, cp_list *resolved, const c
 }
 
 /* A copy whose images are what they will be tomorrow. */
-int cp_services_resolved(cp_provider *provider, const cp_list *services, cp_list *ret, cp_error *err) {
+int cp_services_resolved(cp_call *call, cp_provider *provider, const cp_list *services, cp_list *ret, cp_error *err) {
+    int r = cp_call_prepare(call, provider, services, err);
+    if (r != 0)
+        return r;
     cp_release copy = {0}, from = {.services = *services};
     cp_desc_copy(&cp_release_desc, &copy, &from);
-    int r = provider->class->resolve ? provider->class->resolve(provider, &copy.services, err) : 0;
+    r = provider->class->resolve ? provider->class->resolve(provider, &copy.services, err) : 0;
     if (r == 0) {
         *ret = copy.services;
         copy.services = (cp_list){0};
@@ -195,8 +198,8 @@ int cp_run_create(cp_plane *plane, cp_call *call, cp_error *err) {
     int r = check_create(plane, args, call->tenant_id, &provider, &slug, err);
     cp_list resolved = {0};
     if (r == 0)
-        r = cp_services_resolved(provider, &args->services, &resolved, err);
-    if (r < 0)
+        r = cp_services_resolved(call, provider, &args->services, &resolved, err);
+    if (r != 0)
         return r;
     cp_wl *wl = new_workload(plane, args, call->tenant_id, provider, cp_take(slug));
     r = cp_rollout_check(plane, wl, &args->deploy, err);

@@ -2,6 +2,7 @@
  *   provider.c          open, adopt, list, status, watch        provider_op.c     the operations, step by step
  *   provider_record.c   instance.json: what is wanted of one    provider_run.c    what a shim is told to run
  *   provider_look.c     what the shims say of one               provider_image.c  images by content hash
+ *   provider_prepare.c  copying and hashing them                provider_retain.c removing those that nobody needs
  *   provider_logs.c     reading log files                       provider_exec.c   commands beside a service
  *   provider_child.c    helpers: started, heard, reaped         provider_fs.c     files, folders, ports, groups
  * data_dir holds instances/<id>/, images/<sha256>/, volumes/<workload id>/<name>/ and gone/<id>/ (logs, for an hour).
@@ -40,7 +41,8 @@ typedef struct cp_process {
     cp_groups groups;
     cp_table *instances; /* id -> cp_proc */
     cp_table *watches;   /* inotify descriptor as text -> cp_proc */
-    cp_table *hashes;    /* what was hashed: "dev:ino:size:mtime:ctime" -> sha256 hex, owned */
+    cp_table *hashes;    /* what was hashed: path -> "dev:ino:size:mtime:ctime sha256 hex", owned */
+    cp_table *touched;   /* sha256 hex -> int64_t *: when somebody asked for that image last (loop mono ms) */
     cp_table *ports;     /* "tcp:8080" -> cp_proc: given out */
     int notify;          /* -1: the user has no inotify instance left, so `look` looks again and again */
     cp_timer *look;
@@ -48,6 +50,9 @@ typedef struct cp_process {
     cp_provider_hint *hint;
     void *hint_userdata;
     cp_vec children, replies, sources, execs; /* cp_child, pending replies, cp_log_source, execs under way */
+    cp_vec jobs, prepares; /* provider_prepare.c */
+    cp_vec doomed;         /* provider_retain.c: names below images/ that are to go, owned */
+    bool removing, shared; /* a helper removes one of them; another plane's instances are in our folder */
     cp_timer *prune;
 } cp_process;
 
@@ -109,9 +114,37 @@ int cp_process_operate(cp_provider *provider, cp_op_kind kind, const cp_runtime_
 void cp_process_cancel(cp_provider *provider, cp_provider_op *op);
 
 /* provider_image.c */
+enum { CP_IMAGE_HASH = 64 };
+typedef struct cp_image_source { /* what the image of a service names; path NULL: nothing that has to be copied */
+    char *field, *path, *stamp;
+    bool folder;
+} cp_image_source;
+/* Checks a service as it was asked for. ret: to be cleared, also after a failure. */
+int cp_image_source_of(cp_process *process, const cp_service *service, size_t index, cp_image_source *ret,
+                       cp_error *err);
+void cp_image_source_clear(cp_image_source *source);
 int cp_process_resolve(cp_provider *provider, cp_list *services, cp_error *err);
 /* Where a resolved image is: its folder or file in the store. *folder: which of both. NULL image: *ret NULL. */
 int cp_image_find(cp_process *process, const char *image, char **ret, bool *folder, char **ret_name, cp_error *err);
+bool cp_image_is_hash(const char *text);
+const char *cp_image_hash(const char *image); /* in "<name>@sha256:<hash>", lent; NULL: not such a name */
+bool cp_image_stored(const cp_process *process, const char *hash);
+char *cp_image_stamp(const struct stat *st);                                               /* the caller frees */
+const char *cp_image_known(cp_process *process, const char *path, const char *stamp);      /* the hash, lent; or NULL */
+void cp_image_learn(cp_process *process, const char *path, const char *stamp, const char *hash);
+
+/* provider_prepare.c */
+int cp_process_prepare(cp_provider *provider, const cp_list *services, cp_provider_done *done, void *userdata,
+                       cp_provider_op **ret, cp_error *err);
+void cp_prepare_cancel(cp_provider_op *op);
+void cp_prepare_drop_all(cp_process *process);
+void cp_prepare_keep(const cp_process *process, cp_table *kept); /* adds names below images/ that calls wait for */
+
+/* provider_retain.c */
+void cp_process_retain(cp_provider *provider, const cp_strings *images);
+void cp_image_touch(cp_process *process, const char *hash); /* it is not removed in the next minute */
+void cp_image_discard(cp_process *process, const char *name); /* a name below images/ that is no image */
+void cp_retain_drop(cp_process *process);
 
 /* provider_logs.c */
 int cp_process_logs(cp_provider *provider, const char *instance_id, const char *service, const cp_log_options *options,
@@ -125,8 +158,8 @@ int cp_process_exec(cp_provider *provider, const char *instance_id, const char *
 void cp_exec_cancel(cp_provider_op *op);
 void cp_exec_drop_all(cp_process *process);
 
-/* Handles of operations and of execs share their first member, so that one `cancel` serves both. */
-typedef enum { CP_HANDLE_OPERATION, CP_HANDLE_EXEC } cp_handle;
+/* Handles share their first member, so that one `cancel` serves all. */
+typedef enum { CP_HANDLE_OPERATION, CP_HANDLE_EXEC, CP_HANDLE_PREPARE } cp_handle;
 
 /* provider_child.c: helpers. done is called once from the loop, when the child closed its outputs and was reaped.
  * status: of waitpid, -1 when somebody else reaped it. output: what it wrote on 1 and 2, or with `result` on 1 only. */
@@ -142,7 +175,8 @@ typedef void cp_child_done(void *userdata, const cp_child_result *result);
 /* control: the child's descriptor 0 is a pipe that is closed by cp_child_abandon; else /dev/null. */
 int cp_child_start(cp_process *process, const char *const *argv, bool control, cp_child_done *done, void *userdata,
                    cp_child **ret, cp_error *err);
-void cp_child_abandon(cp_child *child, bool kill_it); /* done is not called any more; it is still reaped */
+/* done is not called any more; it is still reaped. kill_it: it and its own helpers, which are its process group. */
+void cp_child_abandon(cp_child *child, bool kill_it);
 void cp_child_free_all(cp_process *process);
 
 /* provider_fs.c */

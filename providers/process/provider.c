@@ -286,6 +286,7 @@ static void adopt(cp_process *process, const char *id) {
         return;
     }
     if (!cp_streq(record.plane_id, process->plane_id)) {
+        process->shared = true;
         cp_desc_clear(&cp_record_desc, &record);
         return;
     }
@@ -314,6 +315,7 @@ static void process_free(cp_provider *provider) {
     while (process->sources.count)
         cp_process_logs_free(provider, process->sources.items[process->sources.count - 1]);
     cp_exec_drop_all(process);
+    cp_prepare_drop_all(process);
     size_t cursor = 0;
     void *item;
     while (process->instances && cp_table_next(process->instances, &cursor, NULL, &item)) {
@@ -331,6 +333,7 @@ static void process_free(cp_provider *provider) {
     cursor = 0;
     while (process->hashes && cp_table_next(process->hashes, &cursor, NULL, &item))
         free(item);
+    cp_retain_drop(process);
     cp_timer_free(process->prune);
     cp_table_free(process->instances);
     cp_table_free(process->watches);
@@ -351,7 +354,9 @@ static const cp_provider_class process_class = {
     .type = "process",
     .capabilities = CP_CAN_LOGS | CP_CAN_EXEC | CP_CAN_VOLUMES | CP_CAN_UPDATE | CP_CAN_RESTART_POLICY | CP_CAN_WATCH,
     .free = process_free,
+    .prepare = cp_process_prepare,
     .resolve = cp_process_resolve,
+    .retain = cp_process_retain,
     .operate = cp_process_operate,
     .cancel = cp_process_cancel,
     .status = process_status,
@@ -386,6 +391,7 @@ int cp_process_provider_new(cp_loop *loop, const char *name, const char *data_di
     process->instances = cp_table_new();
     process->watches = cp_table_new();
     process->hashes = cp_table_new();
+    process->touched = cp_table_new();
     process->ports = cp_table_new();
     process->plane_id = cp_strdup(plane_id);
     process->notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);

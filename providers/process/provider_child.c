@@ -112,7 +112,7 @@ static int spawn(const char *const *argv, const int child_fds[3], pid_t *ret) {
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &child);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     for (int i = 0; i < 3; i++)
         posix_spawn_file_actions_adddup2(&actions, child_fds[i], i);
     posix_spawn_file_actions_addclosefrom_np(&actions, 3);
@@ -185,7 +185,7 @@ void cp_child_abandon(cp_child *child, bool kill_it) {
     child->done = NULL;
     close_fd(&child->control);
     if (kill_it)
-        kill(child->pid, SIGTERM);
+        kill(-child->pid, SIGTERM);
 }
 
 void cp_child_free_all(cp_process *process) {
@@ -194,7 +194,7 @@ void cp_child_free_all(cp_process *process) {
         close_fd(&child->control);
         for (int i = 0, tries = 0; (i = waitpid(child->pid, NULL, WNOHANG)) == 0 && tries < 200; tries++) {
             if (tries == 100)
-                kill(child->pid, SIGKILL);
+                kill(-child->pid, SIGKILL);
             usleep(5000);
         }
         cp_vec_drop(&process->children, child);

@@ -275,6 +275,8 @@ void cp_process_cancel(cp_provider *provider, cp_provider_op *op) {
     (void)provider;
     if (op->handle == CP_HANDLE_EXEC)
         cp_exec_cancel(op);
+    else if (op->handle == CP_HANDLE_PREPARE)
+        cp_prepare_cancel(op);
     else
         free_op(op);
 }

@@ -21,7 +21,19 @@ enum {
     RECOVERED = 5000,     /* ms after which a recovered store counts as well */
     UNKNOWN_AFTER = 2000, /* ms until callers are told that nobody knows */
     RETAIN_EVERY = 60000,
+    TELL_EVERY = 60000, /* ms between two words about the same failure */
 };
+
+/* A store can be broken for hours: what is new about it is said at once, the same again once a minute. */
+void cp_plane_tell(cp_plane *plane, cp_tell kind, const char *what, const char *why) {
+    struct cp_told *last = &plane->told[kind];
+    int64_t now = cp_loop_mono(plane->loop);
+    if (last->text && cp_streq(last->text, why ? why : "") && now - last->at < TELL_EVERY)
+        return;
+    cp_set_string(&last->text, why ? why : "");
+    last->at = now;
+    cp_log(kind == CP_TELL_AGAIN ? CP_LOG_WARN : CP_LOG_ERROR, "%s%s%s", what, why ? ": " : "", why ? why : "");
+}
 
 /* Plane time: what the engine watched, over all its lives. */
 
@@ -170,7 +182,7 @@ static int on_commit(void *userdata) {
     }
     if (!plane->crashed) {
         plane->failed_commits++;
-        cp_log(CP_LOG_ERROR, "a turn was not committed and is undone: %s", err.message ? err.message : "");
+        cp_plane_tell(plane, CP_TELL_TURN, "a turn was not committed and is undone", err.message);
     }
     return r;
 }
@@ -278,15 +290,14 @@ static void on_recover(void *userdata) {
         plane->broken = true;
         plane->recover_delay = longer(plane->recover_delay);
         cp_timer_start(plane->recover_timer, plane->recover_delay);
-        bool news = plane->recover_delay == longer(RECOVER_FIRST); /* once: it can take hours */
-        cp_log(news ? CP_LOG_WARN : CP_LOG_DEBUG, "the store cannot be trusted yet; it is tried again and again: %s",
-               err.message);
+        cp_plane_tell(plane, CP_TELL_BROKEN, "the store cannot be trusted yet; it is tried again and again",
+                      err.message);
         return;
     }
     plane->recovered_at = cp_loop_mono(plane->loop);
     cp_timer_stop(plane->unknown_timer);
     cp_call_settle_unknown(plane, true);
-    cp_log(CP_LOG_WARN, "the store takes writes again");
+    cp_plane_tell(plane, CP_TELL_AGAIN, "the store takes writes again", NULL);
 }
 
 static void on_unknown(void *userdata) {
@@ -306,7 +317,7 @@ static void on_failed(void *userdata) {
     cp_autoerror cp_error err = {0};
     if (load(plane, &err) < 0) {
         drop(plane); /* reads find nothing rather than half of it */
-        cp_log(CP_LOG_ERROR, "the store cannot be read: %s", err.message);
+        cp_plane_tell(plane, CP_TELL_READ, "the store cannot be read", err.message);
     }
     /* One that fails again soon after it recovered is not asked in a hurry. */
     bool again = plane->recovered_at && cp_loop_mono(plane->loop) - plane->recovered_at < RECOVERED;
@@ -420,6 +431,8 @@ void cp_plane_free(cp_plane *plane) {
     cp_vec_clear(&plane->streams);
     free(plane->id);
     free(plane->tenant_id);
+    for (size_t i = 0; i < CP_COUNT(plane->told); i++)
+        free(plane->told[i].text);
     free(plane);
 }
 

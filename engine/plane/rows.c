@@ -253,7 +253,7 @@ void cp_plane_written(cp_plane *plane, int r, cp_error *err) {
     plane->writes++;
     if (r < 0 && !plane->write_failed) {
         plane->turn_failed = plane->write_failed = true;
-        cp_log(CP_LOG_ERROR, "a write failed, the turn will be undone: %s", err->message);
+        cp_plane_tell(plane, CP_TELL_WRITE, "a write failed, the turn will be undone", err->message);
     }
     cp_error_clear(err);
 }

@@ -51,6 +51,7 @@ struct cp_inst {
     void *looking;     /* the question under way */
     bool look_again;
     int64_t restarts_base; /* restarts when it was last available */
+    char *complaint;       /* what its provider last said of it: it says nothing while it runs between two crashes */
 };
 
 struct cp_wl {

@@ -93,6 +93,8 @@ static void observe(cp_plane *plane, cp_inst *inst, const cp_observation *seen) 
         cp_set_string(&inst->row.message, seen->message);
         changed = true;
     }
+    if (!cp_is_empty(seen->message))
+        cp_set_string(&inst->complaint, seen->message);
     if (changed)
         cp_plane_save_instance(plane, inst);
     if (changed || first)

@@ -26,6 +26,19 @@ void cp_rollout_instance_failed(cp_plane *plane, cp_wl *wl, cp_inst *inst) {
     cp_plane_dirty(plane, wl);
 }
 
+/* What is wrong with one that only ever restarts, in its provider's words. */
+static char *complaint_of(const cp_inst *inst) {
+    const char *said = cp_is_empty(inst->row.message) ? inst->complaint : inst->row.message;
+    for (size_t i = 0; i < inst->row.service_status.count && cp_is_empty(said); i++) {
+        const cp_service_status *status = CP_LIST_AT(&inst->row.service_status, cp_service_status, i);
+        if (!status->ready && !cp_is_empty(status->message))
+            return cp_printf("%s: %s", status->name, status->message);
+        if (!status->ready && status->exit_code > 0)
+            return cp_printf("%s exited with code %" PRId64, status->name, status->exit_code);
+    }
+    return cp_strdup(cp_is_empty(said) ? "no reason given" : said);
+}
+
 /* Those that gave up, and those that only ever restart. */
 static void check_failures(cp_rollout *r) {
     int64_t failures = r->dep->failures;
@@ -40,8 +53,8 @@ static void check_failures(cp_rollout *r) {
     if (failures <= r->dep->max_failures)
         return;
     cp_autoerror cp_error why = {0};
-    cp_autofree char *last = failing ? cp_printf("%s restarts again and again: %s", failing->row.name,
-                                                 failing->row.message ? failing->row.message : "no reason given")
+    cp_autofree char *complaint = failing ? complaint_of(failing) : NULL;
+    cp_autofree char *last = failing ? cp_printf("%s restarts again and again: %s", failing->row.name, complaint)
                                      : cp_strdup(r->dep->message ? r->dep->message : "no reason given");
     if (r->dep->max_failures == 0)
         cp_fail(&why, CP_E_DEPLOYMENT_FAILED, "%s", last);

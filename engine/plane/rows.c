@@ -90,6 +90,7 @@ void cp_plane_drop_instance(cp_plane *plane, cp_inst *inst) {
     cp_vec_drop(&inst->wl->instances, inst);
     cp_timer_free(inst->retry);
     free(inst->seen_release_id);
+    free(inst->complaint);
     cp_desc_clear(&cp_instance_desc, &inst->row);
     free(inst);
 }

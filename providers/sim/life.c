@@ -185,7 +185,7 @@ static void observe_service(const sim_instance *instance, size_t index, cp_obser
     cp_set_string(&status->state, init ? SEEN[instance->phase].init : SEEN[instance->phase].main);
     status->ready = init ? instance->phase == SIM_RUNNING : instance->ready;
     status->restarts = is_main ? instance->restarts : 0;
-    bool exited = instance->phase == SIM_BACKOFF || instance->phase == SIM_FAILED;
+    bool exited = instance->phase == SIM_BACKOFF || instance->phase == SIM_FAILED || instance->restarts > 0;
     status->exit_code = is_main && exited ? 1 : -1;
     if (is_main)
         cp_set_string(&status->message, SEEN[instance->phase].message);

@@ -31,6 +31,7 @@ enum {
     CP_BLANK_OK = 1 << 6,   /* parse, with CP_REQUIRED: "" is an answer */
     CP_NUMBER_OK =
         1 << 7, /* parse, of a STRING: a whole number is taken as its text (a port that is a name or number) */
+    CP_MINUS_NONE = 1 << 8, /* to JSON, of an INT: 0 is written, and what is below is none: left out */
 };
 
 typedef struct cp_share {

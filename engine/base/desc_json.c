@@ -108,8 +108,12 @@ static json_t *value_json(const cp_field *field, const void *object, bool stored
 }
 
 json_t *cp_field_json(const cp_field *field, const void *object) {
-    if (!(field->flags & CP_KEEP_EMPTY) && cp_field_empty(field, object))
+    if (field->flags & CP_MINUS_NONE) {
+        if (*(const int64_t *)at(field, object) < 0)
+            return NULL;
+    } else if (!(field->flags & CP_KEEP_EMPTY) && cp_field_empty(field, object)) {
         return NULL;
+    }
     return value_json(field, object, false);
 }
 

@@ -81,7 +81,7 @@ static const cp_field service_status_fields[] = {
     FIELD(CP_INT, restarts, "restarts by the runtime", FLAGS(CP_KEEP_EMPTY)),
     FIELD(CP_STRING, message, "what is wrong with it"),
     FIELD(CP_STRING, provider_ref, "what the provider calls it"),
-    FIELD(CP_INT, exit_code, "of the last exit; -1: none", FLAGS(CP_KEEP_EMPTY)),
+    FIELD(CP_INT, exit_code, "of the last exit; absent: none yet", FLAGS(CP_MINUS_NONE)),
 };
 DESC(service_status, CP_NONE, .init = service_status_init, .doc = "What is seen of one service of an instance.");
 #undef STRUCT

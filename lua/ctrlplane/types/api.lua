@@ -182,7 +182,7 @@
 ---@field restarts integer restarts by the runtime
 ---@field message? string what is wrong with it
 ---@field provider_ref? string what the provider calls it
----@field exit_code integer of the last exit; -1: none
+---@field exit_code? integer of the last exit; absent: none yet
 
 ---A folder that outlives the process that writes to it.
 ---@class ctrlplane.Volume

@@ -76,9 +76,9 @@ struct cp_wl {
     bool in_ring[2];
 };
 
-struct cp_plane {
 typedef enum { CP_TELL_WRITE, CP_TELL_TURN, CP_TELL_READ, CP_TELL_BROKEN, CP_TELL_AGAIN, CP_TELL_KINDS } cp_tell;
 
+struct cp_plane {
     cp_loop *loop;
     cp_store *store;
     cp_scripts *scripts;
@@ -100,11 +100,11 @@ typedef enum { CP_TELL_WRITE, CP_TELL_TURN, CP_TELL_READ, CP_TELL_BROKEN, CP_TEL
     cp_vec streams;        /* cp_stream * */
     cp_timer *wake_timer, *time_timer, *recover_timer, *unknown_timer, *retain_timer;
     int64_t recover_delay;
-    bool turn_failed;     /* this turn must not be committed */
     struct cp_told {
         char *text;
         int64_t at; /* loop mono */
     } told[CP_TELL_KINDS];
+    bool turn_failed;     /* this turn must not be committed */
     bool write_failed;    /* because the store failed */
     int64_t recovered_at; /* loop mono: when the store could be trusted again */
     bool broken;          /* after a failed commit, until the store can be trusted again */
@@ -170,8 +170,8 @@ int cp_logs_stream(cp_plane *plane, const char *id, const void *args, const char
                    cp_error *err);
 
 /* plane.c */
-void cp_plane_load_rows(cp_plane *plane, cp_error *err);
 void cp_plane_tell(cp_plane *plane, cp_tell kind, const char *what, const char *why); /* logs; why NULL: none */
+void cp_plane_load_rows(cp_plane *plane, cp_error *err);
 bool cp_plane_crash(cp_plane *plane, const char *failpoint); /* passes a failpoint; true: this engine is dead now */
 #define cp_plane_stopped(plane) ((plane)->crashed || (plane)->broken || (plane)->closing)
 

@@ -209,10 +209,57 @@ static int cancel(lua_State *L) {
     return 0;
 }
 
-static int prepared(lua_State *L, handle *h, const cp_list *services, cp_error *err) {
-    answer *a = new_answer(h);
+static int read_services(lua_State *L, cp_list *ret, cp_error *err) {
+    cp_autojson json_t *json = NULL;
+    int r = cp_lua_to_json(L, 2, NULL, &json, err);
+    for (size_t i = 0; r == 0 && i < json_array_size(json); i++) {
+        cp_service *service = cp_list_add(ret, &cp_service_desc);
+        r = cp_desc_parse(&cp_service_desc, json_array_get(json, i), service, "services", err);
+    }
+    return r;
+}
+
+static int start_prepare(handle *h, const cp_list *services, answer **ret, cp_error *err) {
+    answer *a = *ret = new_answer(h);
     int r = h->provider->class->prepare(h->provider, services, on_done, a, &a->op, err);
-    if (r == 0 && a->op && !cp_loop_run(h->loop, is_done, a, 60000))
+    a->done = r == 0 && !a->op;
+    return r;
+}
+
+/* prepare(services) -> number | nil, err: goes on in turns; finish(number) waits for it, cancel(number) gives it up */
+static int prepare(lua_State *L) {
+    handle *h = check(L);
+    cp_autoerror cp_error err = {0};
+    cp_record r = {0};
+    answer *a;
+    int failed = read_services(L, &r.services, &err);
+    if (failed == 0)
+        failed = start_prepare(h, &r.services, &a, &err);
+    cp_desc_clear(&cp_record_desc, &r);
+    if (failed < 0)
+        return cp_lua_fail(L, &err);
+    lua_pushinteger(L, (lua_Integer)h->answers.count);
+    return 1;
+}
+
+/* retain(images): which images releases name */
+static int retain(lua_State *L) {
+    handle *h = check(L);
+    cp_strings images = {0};
+    for (size_t i = 1; i <= lua_objlen(L, 2); i++) {
+        lua_rawgeti(L, 2, (int)i);
+        cp_strings_add(&images, lua_tostring(L, -1));
+        lua_pop(L, 1);
+    }
+    h->provider->class->retain(h->provider, &images);
+    cp_strings_clear(&images);
+    return 0;
+}
+
+static int prepared(lua_State *L, handle *h, const cp_list *services, cp_error *err) {
+    answer *a;
+    int r = start_prepare(h, services, &a, err);
+    if (r == 0 && !cp_loop_run(h->loop, is_done, a, 60000))
         return luaL_error(L, "no answer in a minute");
     if (r == 0 && a->err.code) {
         cp_error_copy(err, &a->err);
@@ -224,15 +271,10 @@ static int prepared(lua_State *L, handle *h, const cp_list *services, cp_error *
 /* resolve(services) -> services | nil, err: prepares them first */
 static int resolve(lua_State *L) {
     handle *h = check(L);
-    cp_autojson json_t *json = NULL;
     cp_autoerror cp_error err = {0};
     cp_record r = {0};
     json_t *out = NULL;
-    int failed = cp_lua_to_json(L, 2, NULL, &json, &err);
-    for (size_t i = 0; failed == 0 && i < json_array_size(json); i++) {
-        cp_service *service = cp_list_add(&r.services, &cp_service_desc);
-        failed = cp_desc_parse(&cp_service_desc, json_array_get(json, i), service, "services", &err);
-    }
+    int failed = read_services(L, &r.services, &err);
     if (failed == 0)
         failed = prepared(L, h, &r.services, &err);
     if (failed == 0)
@@ -424,6 +466,8 @@ void cp_lua_testing_process(lua_State *L) {
         {"finish", finish},
         {"cancel", cancel},
         {"resolve", resolve},
+        {"prepare", prepare},
+        {"retain", retain},
         {"status", status},
         {"list", list},
         {"turn", turn},

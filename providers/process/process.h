@@ -50,8 +50,8 @@ typedef struct cp_process {
     cp_provider_hint *hint;
     void *hint_userdata;
     cp_vec children, replies, sources, execs; /* cp_child, pending replies, cp_log_source, execs under way */
-    cp_vec jobs, prepares; /* provider_prepare.c */
-    cp_vec doomed;         /* provider_retain.c: names below images/ that are to go, owned */
+    cp_vec jobs, prepares;                    /* provider_prepare.c */
+    cp_vec doomed;                            /* provider_retain.c: names below images/ that are to go, owned */
     bool removing, shared; /* a helper removes one of them; another plane's instances are in our folder */
     cp_timer *prune;
 } cp_process;
@@ -129,8 +129,8 @@ int cp_image_find(cp_process *process, const char *image, char **ret, bool *fold
 bool cp_image_is_hash(const char *text);
 const char *cp_image_hash(const char *image); /* in "<name>@sha256:<hash>", lent; NULL: not such a name */
 bool cp_image_stored(const cp_process *process, const char *hash);
-char *cp_image_stamp(const struct stat *st);                                               /* the caller frees */
-const char *cp_image_known(cp_process *process, const char *path, const char *stamp);      /* the hash, lent; or NULL */
+char *cp_image_stamp(const struct stat *st);                                          /* the caller frees */
+const char *cp_image_known(cp_process *process, const char *path, const char *stamp); /* the hash, lent; or NULL */
 void cp_image_learn(cp_process *process, const char *path, const char *stamp, const char *hash);
 
 /* provider_prepare.c */
@@ -142,7 +142,7 @@ void cp_prepare_keep(const cp_process *process, cp_table *kept); /* adds names b
 
 /* provider_retain.c */
 void cp_process_retain(cp_provider *provider, const cp_strings *images);
-void cp_image_touch(cp_process *process, const char *hash); /* it is not removed in the next minute */
+void cp_image_touch(cp_process *process, const char *hash);   /* it is not removed in the next minute */
 void cp_image_discard(cp_process *process, const char *name); /* a name below images/ that is no image */
 void cp_retain_drop(cp_process *process);
 

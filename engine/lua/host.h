@@ -6,6 +6,7 @@
 
 #define CP_SANDBOX_BLOCK (2 << 20)  /* bytes of one block: one operation on it takes well under a millisecond */
 #define CP_SANDBOX_UNBROKEN 2000000 /* instructions or matching steps where the script cannot be interrupted */
+#define CP_SANDBOX_UNWIND 1000      /* instructions that an error costs when it is caught: about its time */
 #define CP_SANDBOX_DEPTH 100        /* coroutines resumed inside one another */
 
 typedef struct cp_sandbox {

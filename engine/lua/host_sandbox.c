@@ -86,7 +86,8 @@ static int raw_resume(lua_State *L) {
     lua_settop(L, 1);
     sandbox->depth--;
     sandbox->unyieldable -= blocked;
-    cp_sandbox_charge(L, 0); /* a kill inside goes on outside, whatever became of its hook */
+    /* A kill inside goes on outside, whatever became of its hook. */
+    cp_sandbox_charge(L, r.status > LUA_YIELD ? 2 * CP_SANDBOX_UNWIND : 0);
     if (r.status > LUA_YIELD) {
         lua_pushliteral(L, "error");
         if (lua_gettop(co) > 0)
@@ -118,6 +119,12 @@ static int raw_suspend(lua_State *L) {
     return lua_yield(L, 0);
 }
 
+/* caught(): pays for the unwinding of an error. */
+static int raw_caught(lua_State *L) {
+    cp_sandbox_charge(L, CP_SANDBOX_UNWIND);
+    return 0;
+}
+
 /* unwind(): the strategy ends here, well. */
 static int raw_unwind(lua_State *L) {
     cp_sandbox_of(L)->finished = true;
@@ -127,11 +134,17 @@ static int raw_unwind(lua_State *L) {
 }
 
 void cp_sandbox_primitives(lua_State *L) {
-    static const luaL_Reg functions[] = {{"load", raw_load},       {"environment", raw_environment},
-                                         {"where", raw_where},     {"resume", raw_resume},
-                                         {"yield", raw_yield},     {"suspend", raw_suspend},
-                                         {"unwind", raw_unwind},   {"command", cp_host_command},
-                                         {"query", cp_host_query}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"load", raw_load},
+                                         {"environment", raw_environment},
+                                         {"where", raw_where},
+                                         {"resume", raw_resume},
+                                         {"yield", raw_yield},
+                                         {"suspend", raw_suspend},
+                                         {"unwind", raw_unwind},
+                                         {"caught", raw_caught},
+                                         {"command", cp_host_command},
+                                         {"query", cp_host_query},
+                                         {NULL, NULL}};
     lua_newtable(L);
     for (const luaL_Reg *f = functions; f->name; f++) {
         lua_pushcfunction(L, f->func);

@@ -5,7 +5,7 @@ local raw = ...
 
 local getmetatable, setmetatable, rawget, rawset, rawequal = getmetatable, setmetatable, rawget, rawset, rawequal
 local type, select, tonumber, ipairs, unpack, error, assert = type, select, tonumber, ipairs, unpack, error, assert
-local pcall, plain_tostring = pcall, tostring
+local plain_pcall, plain_tostring = pcall, tostring
 local create, running, status = coroutine.create, coroutine.running, coroutine.status
 local format, byte, char, sub, len = string.format, string.byte, string.char, string.sub, string.len
 local floor = math.floor
@@ -42,6 +42,15 @@ function lib.pairs(t)
     end
   end, t, nil
 end
+
+local function paid(ok, ...)
+  if not ok then raw.caught() end
+  return ok, ...
+end
+
+--- Unwinding takes as long as many instructions, wherever the error came from: it is paid for when it is caught.
+function lib.pcall(...) return paid(plain_pcall(...)) end
+local pcall = lib.pcall
 
 --- The handler runs after the unwinding: one that ran in it would not be counted while the script is being ended.
 local function handled(handler, ok, ...)
@@ -289,7 +298,7 @@ end
 
 local environment = {
   assert = assert, error = error, getmetatable = getmetatable, ipairs = ipairs, next = raw.next, pairs = lib.pairs,
-  pcall = pcall, rawequal = rawequal, rawget = rawget, rawset = rawset, require = lib.require, select = select,
+  pcall = lib.pcall, rawequal = rawequal, rawget = rawget, rawset = rawset, require = lib.require, select = select,
   setmetatable = lib.setmetatable, tonumber = tonumber, tostring = lib.tostring, type = type, unpack = unpack,
   xpcall = lib.xpcall, _VERSION = _VERSION,
   bit = lib.bit, coroutine = lib.coroutine, math = lib.math, string = lib.string, table = lib.table,

@@ -243,6 +243,15 @@ describe("the script host", function()
     killed("a loop that catches its kill", "while true do pcall(function() while true do end end) end", LONG)
     killed("a loop in xpcall whose handler loops", "xpcall(function() while true do end end, function() while true do end end)", LONG)
     killed("a handler that loops", "xpcall(error, function() while true do end end)", LONG)
+    it("errors that are caught for ever, in a time that is of an order with a loop's", function()
+      for _, body in ipairs { "pcall(error)", "xpcall(error, type)", "pcall(function() return nil .. 1 end)",
+        "coroutine.resume(coroutine.create(error))", "pcall(coroutine.wrap(error))" } do
+        local began = os.clock()
+        local err = fails(("while true do %s end"):format(body))
+        assert.matches(LONG, err.message, 1, true)
+        assert.is_true(os.clock() - began < 5, body .. " took " .. os.clock() - began .. " s")
+      end
+    end)
     killed("a coroutine that loops", "coroutine.wrap(function() while true do end end)()", LONG)
     killed("coroutines that are caught", "while true do pcall(coroutine.wrap(function() while true do end end)) end", LONG)
     killed("coroutines resumed for ever", "while true do coroutine.resume(coroutine.create(function() end)) end", LONG)

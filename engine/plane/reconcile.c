@@ -9,6 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum {
+    MOST_BLOCKS = 50,
+    TOGETHER = 100, /* ms: back-offs that end about then end in one pass */
+};
+
 /* Back-off of a replica that gave up: its successor under the same index waits, longer each time, so that a release
  * that cannot run does not spin. Kept in memory only: a new engine tries again at once. */
 typedef struct slot {
@@ -16,13 +21,33 @@ typedef struct slot {
     int64_t replica_index, failures, next_at; /* plane time */
 } slot;
 
-static slot *find_slot(const cp_wl *wl, const char *release_id, int64_t index) {
-    for (size_t i = 0; i < wl->slots.count; i++) {
-        slot *s = wl->slots.items[i];
-        if (s->replica_index == index && cp_streq(s->release_id, release_id))
-            return s;
+/* Where it is, or belongs: they are in order, since as many as there are replicas are looked up in one pass. */
+static size_t slot_position(const cp_wl *wl, const char *release_id, int64_t index) {
+    size_t low = 0, high = wl->slots.count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        const slot *s = wl->slots.items[middle];
+        bool before = s->replica_index == index ? strcmp(s->release_id, release_id) < 0 : s->replica_index < index;
+        low = before ? middle + 1 : low;
+        high = before ? high : middle;
     }
-    return NULL;
+    return low;
+}
+
+static slot *find_slot(const cp_wl *wl, const char *release_id, int64_t index) {
+    size_t at = slot_position(wl, release_id, index);
+    slot *s = at < wl->slots.count ? wl->slots.items[at] : NULL;
+    return s && s->replica_index == index && strcmp(s->release_id, release_id) == 0 ? s : NULL;
+}
+
+static slot *add_slot(cp_wl *wl, const char *release_id, int64_t index) {
+    slot *s = cp_new0(slot);
+    *s = (slot){.release_id = cp_strdup(release_id), .replica_index = index};
+    size_t at = slot_position(wl, release_id, index);
+    cp_vec_push(&wl->slots, s);
+    memmove(&wl->slots.items[at + 1], &wl->slots.items[at], (wl->slots.count - 1 - at) * sizeof(void *));
+    wl->slots.items[at] = s;
+    return s;
 }
 
 static void free_slot(slot *s) {
@@ -38,13 +63,15 @@ void cp_wl_clear_slots(cp_wl *wl) {
 
 /* Those that have not given up for long are forgotten. */
 static void sweep_slots(cp_wl *wl, int64_t now) {
-    for (size_t i = wl->slots.count; i-- > 0;) {
+    size_t kept = 0;
+    for (size_t i = 0; i < wl->slots.count; i++) {
         slot *s = wl->slots.items[i];
         if (s->next_at + 10 * CP_BACKOFF_LAST >= now)
-            continue;
-        cp_vec_remove(&wl->slots, i);
-        free_slot(s);
+            wl->slots.items[kept++] = s;
+        else
+            free_slot(s);
     }
+    wl->slots.count = kept;
 }
 
 void cp_reconcile_gave_up(cp_plane *plane, cp_inst *inst) {
@@ -53,17 +80,16 @@ void cp_reconcile_gave_up(cp_plane *plane, cp_inst *inst) {
     if (inst->row.desired != CP_DESIRED_RUNNING)
         return;
     int64_t now = cp_plane_time(plane);
-    sweep_slots(wl, now);
     slot *s = find_slot(wl, inst->row.release_id, inst->row.replica_index);
     if (!s) {
-        s = cp_new0(slot);
-        *s = (slot){.release_id = cp_strdup(inst->row.release_id), .replica_index = inst->row.replica_index};
-        cp_vec_push(&wl->slots, s);
+        sweep_slots(wl, now);
+        s = add_slot(wl, inst->row.release_id, inst->row.replica_index);
     }
-    if (cp_plane_now(plane) - inst->row.created_at > CP_BACKOFF_LAST)
+    if (cp_plane_now(plane) - inst->row.created_at > CP_BACKOFF_LAST || s->next_at + 10 * CP_BACKOFF_LAST < now)
         s->failures = 0; /* it held for a while */
     s->failures++;
     s->next_at = now + cp_backoff(plane->loop, s->failures);
+    s->next_at += TOGETHER - s->next_at % TOGETHER;
     if (cp_rollout_active(wl))
         cp_rollout_instance_failed(plane, wl, inst);
 }
@@ -202,11 +228,13 @@ static void bring(cp_plane *plane, cp_inst *inst, int64_t generation) {
 
 /* False when the successor of one that gave up has to wait. */
 static bool may_create(cp_plane *plane, cp_wl *wl, const cp_decide_action *action) {
-    const slot *s = wl->slots.count ? find_slot(wl, action->release_id, action->replica_index) : NULL;
+    const slot *s = find_slot(wl, action->release_id, action->replica_index);
     int64_t now = cp_plane_time(plane);
     if (!s || s->next_at <= now)
         return true;
     cp_plane_wake(plane, wl, s->next_at);
+    if (wl->last.blocks.count >= MOST_BLOCKS)
+        return false; /* more than anybody is shown */
     add_block(wl, "backoff", (double)(s->next_at - now) / 1000, 0, NULL, action->release_id,
               cp_printf("replica %" PRId64 " gave up %" PRId64 " times; the next try is in %.1f s",
                         action->replica_index, s->failures, (double)(s->next_at - now) / 1000));

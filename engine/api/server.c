@@ -208,6 +208,12 @@ static void on_stop_written(struct evhttp_request *request, void *userdata) {
     server->stop(server->stop_userdata);
 }
 
+/* Who asked did not wait for the answer: it was asked all the same. */
+static void on_stop_closed(struct evhttp_connection *connection, void *userdata) {
+    (void)connection;
+    on_stop_written(NULL, userdata);
+}
+
 static void stop(exchange *x) {
     cp_autoerror cp_error err = {0};
     if (evhttp_request_get_command(x->request) != EVHTTP_REQ_POST) {
@@ -218,9 +224,12 @@ static void stop(exchange *x) {
         cp_fail(&err, CP_E_UNSUPPORTED, "this engine is part of another program; end that");
         cp_exchange_fail(x, &err);
     } else {
-        evhttp_request_set_on_complete_cb(x->request, on_stop_written, x->server);
+        cp_server *server = x->server;
+        struct evhttp_connection *connection = evhttp_request_get_connection(x->request);
+        evhttp_request_set_on_complete_cb(x->request, on_stop_written, server);
         cp_autofree char *text = cp_printf("{\"stopping\":true,\"pid\":%d}", (int)getpid());
         reply_text(x, HTTP_OK, "application/json", text);
+        evhttp_connection_set_closecb(connection, on_stop_closed, server);
     }
 }
 

@@ -1,5 +1,7 @@
-/* bench/support/spawn.c -- The floor of starting processes: posix_spawn of the shim for each folder DIR/0 .. DIR/N-1, all
- * at once, until every state file says "running". Prints the milliseconds, then stops them all. Must not know ctrlplane.
+/* bench/support/spawn.c -- The floor of starting processes: posix_spawn of the shim for each folder DIR/0 .. DIR/N-1,
+ * all at once, until every state file says "running". Prints the milliseconds, then stops them all. Must not know
+ * ctrlplane.
+ *
  *   spawn SHIM DIR N */
 #include <fcntl.h>
 #include <signal.h>

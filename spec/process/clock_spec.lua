@@ -22,9 +22,15 @@ return {
 ]]
 
 describe("the clock (row 10)", function()
-  local plane
-  before_each(function() plane = served.open() end)
-  after_each(function() plane:close() end)
+  local plane, faked
+  before_each(function() plane, faked = served.open(), {} end)
+  after_each(function()
+    plane:close()
+    for _, pid in ipairs(faked) do -- what libfaketime of a killed process leaves in memory
+      os.remove("/dev/shm/faketime_shm_" .. pid)
+      os.remove("/dev/shm/sem.faketime_sem_" .. pid)
+    end
+  end)
 
   local function set(text) -- at once, as the engine may read it at any moment
     house.write(plane.folder .. "/clock.new", text .. "\n")
@@ -37,6 +43,7 @@ describe("the clock (row 10)", function()
       LD_PRELOAD = FAKETIME, FAKETIME_TIMESTAMP_FILE = plane.folder .. "/clock", FAKETIME_NO_CACHE = "1",
       FAKETIME_DONT_FAKE_MONOTONIC = "1",
     } }
+    faked[#faked + 1] = plane.pid
   end
 
   local function deploy(version, more)

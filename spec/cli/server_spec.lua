@@ -31,7 +31,7 @@ describe("who owns a store", function()
       if command.started_pid(process:stderr()) then started = started + 1 end
       process:kill()
     end
-    assert.is_true(started >= 1)
+    assert.equal(1, started)
     home:ok "stop"
   end)
 

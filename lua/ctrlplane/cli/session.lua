@@ -87,17 +87,22 @@ function M.start(args, out)
   local pid = tonumber(pipe:read "*l")
   pipe:close()
   local deadline = system.now() + 15
+  local gone
   repeat
     system.sleep(0.03)
     local plane = M.reach(args)
     if plane then
-      out:say("ctrlplane: started the engine in the background (pid %d, store %s); to stop it: %s", pid, store,
-        M.spell(args, "stop"))
+      -- Somebody else may have started one at the same moment: then that one is as good.
+      if core.owner(store) == pid then
+        out:say("ctrlplane: started the engine in the background (pid %d, store %s); to stop it: %s", pid, store,
+          M.spell(args, "stop"))
+      end
       return plane
     end
-    local gone = not system.runs(pid)
+    -- An engine that was a moment faster owns the store already, and answers soon.
+    local owner = core.owner(store)
+    gone = not system.runs(owner and system.serves(owner) and owner or pid)
   until gone or system.now() > deadline
-  -- Somebody else may have started one at the same moment: then that one is as good.
   local plane = M.reach(args)
   if plane then return plane end
   exit.fail {

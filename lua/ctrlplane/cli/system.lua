@@ -71,6 +71,12 @@ function M.runs(pid)
   return stat ~= nil and stat:match "^%d+ %(.*%) (%a)" ~= "Z"
 end
 
+--- True when the process was started as `... serve ...`.
+function M.serves(pid)
+  local line = M.read(("/proc/%d/cmdline"):format(pid))
+  return line ~= nil and line:find("\0serve\0", 1, true) ~= nil
+end
+
 --- The path of this very program.
 function M.program()
   local buffer = ffi.new("char[?]", 4096)

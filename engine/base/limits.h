@@ -7,16 +7,17 @@
 #define CP_MAX_ENV 512              /* entries per service */
 #define CP_MAX_ENV_VALUE (32 << 10) /* bytes per value: several fit in execve's 128 KiB per string */
 #define CP_MAX_LABELS 64
-#define CP_MAX_REPLICAS 10000     /* per workload */
-#define CP_MAX_NAME 63            /* a DNS label */
-#define CP_MAX_SLUG 48            /* leaves room for -<index>-<5> within a DNS label */
-#define CP_MAX_LOG_LINE (1 << 20) /* longer lines are split and flagged partial */
-#define CP_MAX_STREAM_BUFFER 1024 /* events a consumer may lag */
-#define CP_MAX_OPERATIONS 64      /* instance operations in flight per provider */
-#define CP_MAX_RETRIES 5          /* of a failed operation */
-#define CP_BACKOFF_FIRST 1000     /* ms, doubles */
-#define CP_BACKOFF_LAST 60000     /* ms */
-#define CP_MAX_JOURNAL 10000      /* commands per deployment */
+#define CP_MAX_REPLICAS 10000         /* per workload */
+#define CP_MAX_NAME 63                /* a DNS label */
+#define CP_MAX_SLUG 48                /* leaves room for -<index>-<5> within a DNS label */
+#define CP_MAX_LOG_LINE (1 << 20)     /* longer lines are split and flagged partial */
+#define CP_MAX_STREAM_BUFFER 1024     /* events a consumer may lag; then its source waits */
+#define CP_MAX_STREAM_BYTES (8 << 20) /* the same, for long lines */
+#define CP_MAX_OPERATIONS 64          /* instance operations in flight per provider */
+#define CP_MAX_RETRIES 5              /* of a failed operation */
+#define CP_BACKOFF_FIRST 1000         /* ms, doubles */
+#define CP_BACKOFF_LAST 60000         /* ms */
+#define CP_MAX_JOURNAL 10000          /* commands per deployment */
 #define CP_MAX_JOURNAL_BYTES (16 << 20)
 #define CP_MAX_SCRIPT (1 << 20)         /* bytes of one source */
 #define CP_SCRIPT_MEMORY (16 << 20)     /* bytes per rollout state */

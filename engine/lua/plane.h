@@ -142,6 +142,7 @@ struct cp_lua_stream {
     cp_http_request *request; /* there */
     cp_buf text;              /* there: bytes of the event stream that are not an event yet */
     cp_vec queue;             /* json_t * */
+    size_t bytes;             /* about, in the queue */
     cp_lua_wait *waiting;
     cp_timer *deadline;
     cp_error err;

@@ -2,14 +2,21 @@
  * until Lua asks for them; the source is paused while too many wait. Must not know what the events are. */
 #include "lua/plane.h"
 
+#include "base/limits.h"
+
 #include <stdlib.h>
 
-enum { PAUSE_AT = 256, RESUME_AT = 64 };
+/* About: only log lines are long. */
+static size_t weight(const json_t *event) {
+    return json_string_length(json_object_get(event, "line")) +
+           json_string_length(json_object_get(event, "line_base64")) + 256;
+}
 
 static json_t *take_event(cp_lua_stream *stream) {
     json_t *event = stream->queue.items[0];
     cp_vec_remove(&stream->queue, 0);
-    if (stream->paused && stream->queue.count <= RESUME_AT) {
+    stream->bytes -= weight(event);
+    if (stream->paused && stream->queue.count <= CP_MAX_STREAM_BUFFER / 4 && stream->bytes <= CP_MAX_STREAM_BYTES / 4) {
         stream->paused = false;
         if (stream->source)
             cp_stream_resume(stream->source);
@@ -70,9 +77,10 @@ void cp_lua_stream_event(void *userdata, const json_t *event, const cp_error *er
         return;
     }
     cp_vec_push(&stream->queue, json_incref((json_t *)event));
+    stream->bytes += weight(event);
     if (stream->waiting)
         cp_lua_wait_finish(cp_take(stream->waiting), NULL, NULL);
-    if (stream->paused || stream->queue.count < PAUSE_AT)
+    if (stream->paused || (stream->queue.count < CP_MAX_STREAM_BUFFER && stream->bytes < CP_MAX_STREAM_BYTES))
         return;
     stream->paused = true;
     if (stream->source)

@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum {
-    AHEAD = 512,                   /* lines a source may be ahead */
+    SHARE = 16 << 10,              /* bytes that a source may be ahead, however many there are */
     GONE_FOR = 3600 * 1000,        /* ms that logs of destroyed instances stay */
     MOST_SOURCES = CP_MAX_REPLICAS /* open at once */
 };
@@ -32,7 +32,7 @@ typedef struct source {
     cp_provider *provider;
     cp_log_source *handle;
     cp_vec lines; /* line *, from `first` on */
-    size_t first;
+    size_t first, bytes;
     bool ended, full, gone; /* gone: of a destroyed instance */
 } source;
 
@@ -104,6 +104,12 @@ static size_t queued(const source *s) {
     return s->lines.count - s->first;
 }
 
+/* Sources share what a stream may hold; each may hold one line, so that there is a next one. */
+static bool is_ahead(const source *s) {
+    size_t share = CP_MAX_STREAM_BYTES / (s->owner->sources.count + 1);
+    return queued(s) >= CP_MAX_STREAM_BUFFER || (queued(s) && s->bytes >= (share > SHARE ? share : SHARE));
+}
+
 /* From the provider. It may deliver much in one go; what is over the bound is read again later. */
 static void on_line(void *userdata, const cp_log_line *of, const cp_error *err) {
     source *s = userdata;
@@ -115,7 +121,7 @@ static void on_line(void *userdata, const cp_log_line *of, const cp_error *err) 
         s->ended = true;
         return;
     }
-    if (queued(s) >= AHEAD) {
+    if (is_ahead(s)) {
         s->full = true;
         return;
     }
@@ -130,6 +136,7 @@ static void on_line(void *userdata, const cp_log_line *of, const cp_error *err) 
                 .len = of->len,
                 .cursor = cp_strdup(of->cursor)};
     cp_vec_push(&s->lines, l);
+    s->bytes += l->len;
 }
 
 /* True when the source is open; false when the provider has nothing (yet). */
@@ -300,6 +307,7 @@ static json_t *event_of(const reader *r, const source *s, const line *l) {
 
 static line *take(source *s) {
     line *l = s->lines.items[s->first++];
+    s->bytes -= l->len;
     if (s->first == s->lines.count)
         s->first = s->lines.count = 0;
     return l;

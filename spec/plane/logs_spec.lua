@@ -1,4 +1,5 @@
 -- stream_logs: the logs of all replicas as one stream.
+local house = require "spec.support.house"
 local lab = require "spec.support.lab"
 
 describe("the logs of a workload", function()
@@ -128,6 +129,25 @@ describe("the logs of a workload", function()
       end
     end
     assert.equal(900, count)
+  end)
+
+  it("do not fill the memory for a reader that does not read", function()
+    local long = ("x"):rep(256 * 1024)
+    for _ = 1, 400 do write(0, long) end
+    local function resident() return tonumber(house.read("/proc/self/statm"):match "^%d+ (%d+)") * 4096 end
+    collectgarbage()
+    local began = resident()
+    local stream = assert(plane.workloads:stream_logs(web.id, { service = "app", follow = true }))
+    clock:advance "5s"
+    for _ = 1, 100 do write(0, long) end -- of these 500 lines the world keeps all
+    clock:advance "5s"
+    local held = resident() - began - 100 * #long
+    if not house.asan() then assert.is_true(held < 30 * 2 ^ 20, held) end
+    local count = 0
+    while count < 500 do
+      if #assert(stream:next { timeout = "5s" }).line == #long then count = count + 1 end
+    end
+    stream:close()
   end)
 
   it("carry bytes that are no text beside what can be read of them", function()

@@ -86,7 +86,8 @@ const cp_desc cp_events_stream_args_desc =
 
 static const cp_field logs_fields[] = {
     FIELD(cp_logs_args, follow, CP_BOOL, .doc = "go on with what comes"),
-    FIELD(cp_logs_args, since, CP_TIME, .doc = "only lines from this time on"),
+    FIELD(cp_logs_args, since, CP_TIME,
+          .doc = "only lines from this time on, also of replicas that are gone (for an hour)"),
     FIELD(cp_logs_args, after, CP_STRING, .doc = "begin behind the line with this cursor"),
     FIELD(cp_logs_args, tail, CP_INT, .min = 0, .max = 1000000, .doc = "only the last lines of each replica"),
     FIELD(cp_logs_args, service, CP_STRING, .doc = "only this service"),

@@ -220,10 +220,26 @@ static int add_gone(void *userdata, void *row) {
     return 0;
 }
 
-/* New replicas join; at the beginning also those that are gone, while their logs stay. */
+static bool lives(const cp_inst *inst) {
+    return inst->row.applied_generation > 0;
+}
+
+/* Who asks what the workload says does not mean replicas that it has no more, unless by a time or a cursor of theirs, or
+ * because there are no others. */
+static bool wants_gone(const reader *r, const cp_wl *wl) {
+    if (r->since > 0 || r->after_instance)
+        return true;
+    for (size_t i = 0; i < wl->instances.count; i++)
+        if (lives(wl->instances.items[i]))
+            return false;
+    return true;
+}
+
+/* New replicas join; at the beginning also those that are gone, where they are wanted and while their logs stay. */
 static int join(reader *r, cp_wl *wl, cp_error *err) {
-    if (!r->opened) {
-        r->opened = true;
+    bool first = !r->opened;
+    r->opened = true;
+    if (first && wants_gone(r, wl)) {
         cp_autofree char *since = cp_printf("%" PRId64, cp_plane_now(r->plane) - GONE_FOR);
         const char *const values[] = {wl->row.id, since, NULL};
         gone_reader g = {.r = r, .wl = wl};
@@ -232,12 +248,12 @@ static int join(reader *r, cp_wl *wl, cp_error *err) {
                               NULL, MOST_SOURCES, add_gone, &g, err);
         if (e < 0)
             return e;
-    } else if (!r->follow) {
-        return 0;
     }
+    if (!first && !r->follow)
+        return 0;
     for (size_t i = 0; i < wl->instances.count; i++) {
         const cp_inst *inst = wl->instances.items[i];
-        if (inst->row.applied_generation > 0)
+        if (lives(inst))
             add_instance(r, wl, &inst->row, false);
     }
     return 0;

@@ -57,7 +57,8 @@ return {
     name = "logs",
     summary = "Print what the replicas of a workload have written",
     example = "ctrlplane logs web -f --tail 10",
-    about = "Lines of all replicas are merged by time. With -f it goes on, through restarts and new replicas.",
+    about = "Lines of all replicas are merged by time. With -f it goes on, through restarts and new replicas. "
+      .. "Replicas that are gone by now are shown for an hour, when --since asks for their time or none is left.",
     define = function(c)
       c:argument("workload", "its name (slug) or id")
       c:flag("--follow -f", "go on with what comes")

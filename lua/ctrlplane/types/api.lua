@@ -295,7 +295,7 @@
 ---which lines
 ---@class ctrlplane.LogsOptions
 ---@field follow? boolean go on with what comes
----@field since? string only lines from this time on
+---@field since? string only lines from this time on, also of replicas that are gone (for an hour)
 ---@field after? string begin behind the line with this cursor
 ---@field tail? integer only the last lines of each replica
 ---@field service? string only this service

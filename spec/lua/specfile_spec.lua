@@ -1,5 +1,6 @@
 --- Specs of workloads from files: what is written is what arrives, or it is refused with its place.
 local core = require "ctrlplane.core"
+local house = require "spec.support.house"
 local specfile = require "ctrlplane.specfile"
 
 local function yaml(text)
@@ -12,15 +13,6 @@ local function refused(value, err, field, message, hint)
   assert.equal(field, err.field)
   assert.matches(message, err.message)
   if hint then assert.matches(hint, err.hint or "(no hint)") end
-end
-
-local function file(name, text)
-  local path = os.tmpname() .. "." .. name
-  local out = assert(io.open(path, "wb"))
-  out:write(text)
-  out:close()
-  finally(function() os.remove(path) end)
-  return path
 end
 
 describe("YAML", function()
@@ -282,6 +274,12 @@ describe("Lua", function()
 end)
 
 describe("a file", function()
+  local folder
+  before_each(function() folder = house.folder() end)
+  after_each(function() house.remove(folder) end)
+
+  local function file(extension, text) return house.write(folder .. "/web." .. extension, text) end
+
   it("is told by its name", function()
     assert.equal("a", assert(specfile.read(file("yaml", "name: a"))).name)
     assert.equal("b", assert(specfile.read(file("yml", "name: b"))).name)
@@ -302,11 +300,8 @@ describe("a file", function()
     value, err = specfile.read(file("yaml", "name: " .. ("x"):rep(1024 * 1024)))
     assert.is_nil(value)
     assert.equal("too_large", err.code)
-    local folder = os.tmpname()
-    os.remove(folder)
-    assert.equal(0, os.execute(("mkdir '%s.yaml'"):format(folder)))
-    finally(function() os.remove(folder .. ".yaml") end)
-    value, err = specfile.read(folder .. ".yaml")
+    assert.equal(0, os.execute(("mkdir '%s/folder.yaml'"):format(folder)))
+    value, err = specfile.read(folder .. "/folder.yaml")
     assert.is_nil(value)
     assert.equal("not_found", err.code)
   end)

@@ -247,8 +247,7 @@ void cp_rollout_finish(cp_rollout *r, int state, const cp_error *why, const char
     cp_plane_crash(plane, "rollout_end");
 }
 
-/* Each set keeps what it has: its goal is that number until somebody says otherwise. */
-static void hold_sizes(cp_rollout *r) {
+static void note_sizes(cp_rollout *r, int64_t replicas) {
     for (size_t i = 0; i < r->wl->sets.count; i++) {
         cp_replica_set *set = r->wl->sets.items[i];
         set->held = 0;
@@ -258,12 +257,20 @@ static void hold_sizes(cp_rollout *r) {
         }
         cp_plane_save_set(r->plane, set);
     }
+    r->dep->held_replicas = replicas;
+}
+
+/* Each set keeps what it has: its goal is that number until somebody says otherwise. While the workload is paused that
+ * is what it had before, which was noted then. */
+static void hold_sizes(cp_rollout *r) {
+    if (r->wl->row.state != CP_WORKLOAD_PAUSED)
+        note_sizes(r, r->wl->row.replica_count);
     r->dep->holding = true;
-    r->dep->held_replicas = r->wl->row.replica_count;
 }
 
 static void release_sizes(cp_rollout *r) {
-    for (size_t i = 0; i < r->wl->sets.count; i++) {
+    bool paused = r->wl->row.state == CP_WORKLOAD_PAUSED; /* they may be held again before it is resumed */
+    for (size_t i = 0; i < r->wl->sets.count && !paused; i++) {
         cp_replica_set *set = r->wl->sets.items[i];
         if (set->held < 0)
             continue;
@@ -362,6 +369,7 @@ void cp_rollout_freeze(cp_plane *plane, cp_wl *wl) {
     if (!r || r->dep->state != CP_DEPLOYMENT_RUNNING)
         return;
     cp_rollout_stop_clocks(r);
+    note_sizes(r, wl->row.previous_replicas); /* if it is held meanwhile */
     set_state(r, CP_DEPLOYMENT_PAUSED);
     r->dep->resume_after_pause = true;
     cp_plane_save_deployment(plane, r->dep);
@@ -374,6 +382,7 @@ void cp_rollout_thaw(cp_plane *plane, cp_wl *wl) {
     cp_rollout *r = wl->rollout;
     if (!r || !r->dep->resume_after_pause)
         return;
+    release_sizes(r);
     set_state(r, CP_DEPLOYMENT_RUNNING);
     run_again(r);
 }

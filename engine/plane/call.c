@@ -343,7 +343,7 @@ void cp_call_cancel(cp_call *call) {
     if (!call)
         return;
     call->cancelled = true;
-    if (call->waiting || call->preparing) /* nothing but the call itself is left to do, or nothing was done yet */
+    if (call->waiting) /* nobody waits any more: nothing but the call itself is left to do */
         free_call(call);
 }
 

@@ -93,6 +93,43 @@ function check_object(desc, value, path, exact)
   end
 end
 
+-- What a file may say: what a workload is made of, and how to roll it out.
+local function top_fields()
+  local known, names = {}, {}
+  for _, desc in ipairs { core.descriptors.create, core.descriptors.deploy } do
+    for _, field in ipairs(desc.fields) do
+      if not known[field.name] and field.name ~= "release_id" then
+        known[field.name], names[#names + 1] = field, field.name
+      end
+    end
+  end
+  return known, names
+end
+
+local TABLES = { list = "a list", map = "names and values" }
+
+-- Names and kinds of the top level, which are used here before the engine sees them; what is deeper it says itself.
+local function check_top(value)
+  local known, names = top_fields()
+  for key, item in pairs(value) do
+    local field = known[key]
+    if not field then
+      local near = type(key) == "string" and core.nearest(key, names)
+      return errors.invalid(tostring(key), ("unknown field '%s' of a workload"):format(tostring(key)),
+        near and ("did you mean '%s'?"):format(near) or "it takes " .. table.concat(names, ", "))
+    end
+    if item == core.null then
+      value[key] = nil -- not given
+    elseif TABLES[field.type] and type(item) ~= "table" then
+      return errors.invalid(key, ("%s is one value; it must be %s"):format(key, TABLES[field.type]))
+    elseif not TABLES[field.type] and type(item) == "table" and field.type ~= "json" then
+      return errors.invalid(key, ("%s is a table; it must be one value"):format(key))
+    elseif field.type == "integer" and (type(item) ~= "number" or item ~= math.floor(item)) then
+      return errors.invalid(key, ("%s is '%s'; it must be a whole number"):format(key, tostring(item)))
+    end
+  end
+end
+
 --- Reads a spec from a text.
 ---@param text string
 ---@param format "lua"|"json"|"yaml"
@@ -116,7 +153,7 @@ function M.parse(text, format, name)
   if type(value) ~= "table" then
     return nil, errors.invalid(nil, ("%s gives a %s; a spec is a table"):format(name, type(value)))
   end
-  err = format ~= "yaml" and check_object(desc, value, "", format == "lua") or nil
+  err = check_top(value) or format ~= "yaml" and check_object(desc, value, "", format == "lua") or nil
   if err then return nil, err end
   return value
 end

@@ -70,6 +70,50 @@ describe("up", function()
     assert.equal(2, home:json("get web").replica_count)
   end)
 
+  it("answers a dry run with a document where one is asked for", function()
+    home:file("web.json", command.web())
+    local new = home:json "up web.json --dry-run"
+    assert.is_true(new.dry_run)
+    assert.equal("services[app]", new.would[1].field)
+    home:ok "up web.json"
+    home:file("web.json", command.web { replicas = 1 })
+    assert.same({ dry_run = true, would = { { field = "replicas", before = "2", after = "1" } } },
+      home:json "up web.json --dry-run")
+    assert.same({ dry_run = true, would = { "scale web: replicas 2 -> 3" } }, home:json "scale web -n 3 --dry-run")
+    assert.same({ dry_run = true, would = { "pause web: 2 replicas stop" } }, home:json "pause web --dry-run")
+    assert.equal(2, home:json("get web").replica_count)
+  end)
+
+  it("refuses what a file says wrongly at its top, for a new workload and for one that exists", function()
+    local function refused(text, message)
+      local file = text:match "^{" and "bad.json" or "bad.yaml"
+      home:file(file, text)
+      local code, _, said = home:run("up " .. file)
+      assert.equal("1 ctrlplane: " .. message .. "\n", code .. " " .. said)
+    end
+    local services = "services: [ { name: app, command: [ sleep, '100' ] } ]\n"
+    local function all()
+      refused("name: web\non_failur: pause\n" .. services,
+        "unknown field 'on_failur' of a workload; did you mean 'on_failure'?")
+      refused("name: web\nreplicas: many\n" .. services, "replicas is 'many'; it must be a whole number")
+      refused("name: web\nlabels: x\n" .. services, "bad.yaml:2: labels is one value; it must be names and values")
+      refused('{"name": "web", "labels": "x", "services": []}', "labels is one value; it must be names and values")
+      refused('{"name": "web", "services": true}', "services is one value; it must be a list")
+    end
+    all()
+    home:file("web.json", command.web())
+    home:ok "up web.json"
+    all()
+  end)
+
+  it("shows a text of several lines on one", function()
+    local web = command.web()
+    web.services[1].env.MOTD = "one\ntwo\27[31m"
+    home:file("web.json", web)
+    local _, said = home:ok "up web.json --dry-run"
+    assert.truthy(said:find("+ services[app].env.MOTD one\\ntwo?[31m\n", 1, true), said)
+  end)
+
   it("changes nothing when the file does", function()
     home:file("web.json", command.web())
     home:ok "up web.json"

@@ -100,15 +100,6 @@ local function find(specs, args)
   return assert(found, "the parser let an unknown command pass")
 end
 
--- "the message; the hint", with the field where the message does not name it.
-local function one_line(err)
-  local text = err.message or err.code or "failed"
-  if err.field and not text:find(err.field, 1, true) then text = err.field .. ": " .. text end
-  if err.hint and not text:find(err.hint, 1, true) then text = text .. "; " .. err.hint end
-  if err.where and not text:find(err.where, 1, true) then text = err.where .. ": " .. text end
-  return text
-end
-
 -- Before the arguments could be parsed: was JSON asked for?
 local function wants_json(argv)
   for i, argument in ipairs(argv) do
@@ -128,9 +119,10 @@ local function tell(raised, json)
       details = err.details }
     io.stdout:write(assert(core.json.encode({ error = plain }, { indent = 2 })), "\n")
   else
-    io.stderr:write("ctrlplane: ", one_line(err), "\n")
+    io.stderr:write("ctrlplane: ", exit.line(err), "\n")
     local details = type(err.details) == "table" and err.details or {}
-    if details.traceback then io.stderr:write(tostring(details.traceback), "\n") end
+    local frames = details.traceback and tostring(details.traceback)
+    if frames and not exit.line(err):find(frames, 1, true) then io.stderr:write(frames, "\n") end
   end
 end
 

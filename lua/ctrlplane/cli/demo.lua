@@ -56,7 +56,7 @@ local function story(context, plane)
     progress_deadline = "8s",
   })))
   if ended.state ~= "rolled_back" then return ended end
-  out:say("%s: %s", ended.state, ended.error and ended.error.message or ended.message or "")
+  out:say("%s: %s", ended.state, ended.error and exit.line(ended.error) or ended.message or "")
   out:list(exit.try(plane.workloads:list_instances(web.id)),
     view.instance_columns(out, view.versions(plane, web.id)), function(i) return i.name end)
   return nil
@@ -90,7 +90,7 @@ return {
       if not ok then error(bad, 0) end
       if bad then
         exit.fail { code = "deployment_failed", message = ("the demo's rollout ended as %s: %s"):format(bad.state,
-          bad.error and bad.error.message or bad.message or "no reason given") }
+          bad.error and exit.line(bad.error) or bad.message or "no reason given") }
       end
       context.out:say "Done. Next: ctrlplane up FILE (see --help), or dev/quickstart for the whole story."
     end,

@@ -18,7 +18,8 @@ function M.define_rollout(c)
   c:option("--progress-deadline", "how long without progress before it fails, or none"):argname "<duration>"
   c:option("--on-failure", "rollback, pause or fail"):argname "<what>":choices { "rollback", "pause", "fail" }
   c:option("--max-failures", "new replicas that may fail"):argname "<n>":convert(tonumber)
-  c:option("--supersede", "what becomes of a rollout under way"):argname "<what>"
+  c:option("--supersede", "with a rollout under way: reject this one (the default), or replace that one")
+    :argname "<what>":choices { "reject", "replace" }
   c:option("--notes", "words to remember it by"):argname "<text>"
   c:option("--commit", "the commit that it was built from"):argname "<sha>":target "commit_sha"
 end
@@ -224,9 +225,10 @@ commands[#commands + 1] = {
     if args.to then request.release_id = release_id(context, w, args.to) end
     if args.dry_run then
       local versions = view.versions(context.plane, w.id)
-      context.out:say("would roll %s back to %s", w.slug, request.release_id
+      local what = ("roll %s back to %s"):format(w.slug, request.release_id
         and (versions[request.release_id] or request.release_id) or "the last good release before the current one")
-      return exit.DONE
+      context.out:say("would %s", what)
+      return context.out:plan { what }
     end
     return M.finish(context, exit.try(context.plane.workloads:rollback(w.id, request)))
   end,

@@ -115,6 +115,7 @@ end
 local function shown(text)
   if text == nil then return "(none)" end
   if text == "" then return "(defaults)" end
+  text = text:gsub("\n", "\\n"):gsub("%c", "?") -- one line, and nothing that a terminal obeys
   if #text > 60 then return text:sub(1, 57) .. "..." end
   return text
 end

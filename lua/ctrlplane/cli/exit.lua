@@ -47,6 +47,17 @@ function M.try(value, err, ...)
   return value, err, ...
 end
 
+--- An error on one line: "where: field: message; hint", each part only where the message does not name it itself.
+function M.line(err)
+  local text, details = err.message or err.code or "failed", type(err.details) == "table" and err.details or {}
+  local own = err.code == "script_error" or err.code == "invalid" -- a mistake in the script: its line helps
+  local where = err.where or own and details.where
+  if err.field and not text:find(err.field, 1, true) then text = err.field .. ": " .. text end
+  if err.hint and not text:find(err.hint, 1, true) then text = text .. "; " .. err.hint end
+  if where and not text:find(where, 1, true) then text = where .. ": " .. text end
+  return text
+end
+
 --- The code of a deployment that has ended, or stands still.
 function M.of_deployment(deployment)
   local state = deployment.state

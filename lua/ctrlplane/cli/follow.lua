@@ -35,7 +35,7 @@ end
 function Screen:show(line, tree, key)
   if self.live then
     local columns = system.columns() or 120
-    local parts = { self.drawn > 0 and ("\27[%dA\27[J"):format(self.drawn) or "" }
+    local parts = { self.drawn > 0 and ("\r\27[%dA\27[J"):format(self.drawn) or "" }
     for _, text in ipairs(tree) do
       -- A line that wraps would count as two.
       if output.width(text) > columns then text = text:gsub("\27%[[%d;]*m", ""):sub(1, columns) end
@@ -93,13 +93,6 @@ function M.deployment(context, id)
   return seen.deployment, in_time, seen
 end
 
--- What went wrong; in a script, with its line.
-local function what_failed(err)
-  local text, details = err.message or "failed", type(err.details) == "table" and err.details or {}
-  local where = err.code == "script_error" and (err.where or details.where)
-  return where and not text:find(where, 1, true) and where .. ": " .. text or text
-end
-
 --- Says how a deployment ended, and returns the exit code.
 function M.conclude(context, deployment, in_time, seen)
   local out = context.out
@@ -110,7 +103,7 @@ function M.conclude(context, deployment, in_time, seen)
   elseif out.format == "name" then
     out:print(deployment.id)
   end
-  if deployment.error then out:say("%s: %s", deployment.state, what_failed(deployment.error)) end
+  if deployment.error then out:say("%s: %s", deployment.state, exit.line(deployment.error)) end
   if code == exit.DONE then
     local w = context.plane.workloads:get(deployment.workload_id)
     if w and out.format ~= "name" then

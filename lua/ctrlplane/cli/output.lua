@@ -128,6 +128,12 @@ function M:say(format, ...)
   io.stderr:write(select("#", ...) > 0 and format:format(...) or format, "\n")
 end
 
+--- What --dry-run would do, where a document is asked for; people have been told. Gives the exit code.
+function M:plan(would)
+  if self:is_json() then self:json { dry_run = true, would = core.json.array(would) } end
+  return 0
+end
+
 --- Seconds since 1970 of "2026-01-31T12:00:00.123Z"; nil for what is no such time.
 function M.time(text)
   local y, mo, d, h, mi, s = tostring(text):match "^(%d+)-(%d+)-(%d+)T(%d+):(%d+):([%d.]+)Z$"

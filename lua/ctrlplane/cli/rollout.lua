@@ -53,8 +53,9 @@ local function verb(name, summary, about)
     run = function(context)
       local deployment = find(context)
       if context.args.dry_run then
-        context.out:say("would %s %s, which is %s", name, deployment.id, deployment.state)
-        return exit.DONE
+        local what = ("%s %s, which is %s"):format(name, deployment.id, deployment.state)
+        context.out:say("would %s", what)
+        return context.out:plan { what }
       end
       local deployments = context.plane.deployments
       local answer = exit.try(deployments[name](deployments, deployment.id))
@@ -109,7 +110,7 @@ return {
           local reasons = view.reasons(seen, true)
           if #reasons == 0 then
             context.out:print(("%s is %s%s"):format(seen.deployment.id, seen.deployment.state,
-              seen.deployment.error and ": " .. (seen.deployment.error.message or "") or "; it waits for nothing"))
+              seen.deployment.error and ": " .. exit.line(seen.deployment.error) or "; it waits for nothing"))
           end
           for _, reason in ipairs(reasons) do context.out:print(reason) end
         end,
@@ -123,7 +124,10 @@ return {
         name = "history",
         summary = "List the rollouts of a workload, newest first, or the steps of one",
         example = "ctrlplane rollout history web",
-        define = define,
+        define = function(c)
+          c:argument("what", "a workload (all of its rollouts), or a deployment's id (its steps)")
+            :argname "<workload|deployment>"
+        end,
         run = function(context)
           local plane, out = context.connect(), context.out
           if context.args.what:match "^dep_" then

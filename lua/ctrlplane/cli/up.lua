@@ -55,12 +55,15 @@ end
 local function say_new(context, request)
   local out = context.out
   out:say("+ %s, %d replica%s", request.name or "?", request.replicas or 1, (request.replicas or 1) == 1 and "" or "s")
-  for _, line in ipairs(diff.lines(diff.services(nil, request.services))) do out:say("  %s", line) end
+  local changes = diff.services(nil, request.services)
+  for _, line in ipairs(diff.lines(changes)) do out:say("  %s", line) end
+  return changes
 end
 
 local function create(context, request)
-  say_new(context, request)
-  if context.args.dry_run then return exit.DONE end
+  local changes = say_new(context, request)
+  if context.args.dry_run then return context.out:plan(changes) end
+  request.supersede = nil -- there is nothing yet to supersede
   local plane = context.connect()
   local w = exit.try(plane.workloads:create(request))
   local list = exit.try(plane.workloads:list_deployments(w.id, { limit = 1 }))
@@ -91,7 +94,7 @@ local function change(context, w, request)
       message = ("%s of a workload cannot be changed"):format(what.immutable), hint = "remove it and create it anew" }
   end
   if #changes == 0 then out:say("%s: the file changes nothing", w.slug) end
-  if context.args.dry_run then return exit.DONE end
+  if context.args.dry_run then return out:plan(changes) end
   if #changes > 0 and not agrees(context, ("Change %s?"):format(w.slug)) then
     out:say "nothing was changed"
     return exit.FAILED

@@ -1,5 +1,6 @@
 --- Workloads, instances and rollouts as lines for people. Reads through a plane's methods; must not know commands or
 --- where the lines go.
+local exit = require "ctrlplane.cli.exit"
 local output = require "ctrlplane.cli.output"
 
 local M = {}
@@ -73,7 +74,7 @@ function M.deployment_columns(out, versions)
       return from and to and output.span(to - from) or nil
     end },
     { "BY", function(d) return d.initiator end, wide = true },
-    { "MESSAGE", function(d) return d.error and d.error.message or d.message end },
+    { "MESSAGE", function(d) return d.error and exit.line(d.error) or d.message end },
   }
 end
 
@@ -182,7 +183,7 @@ function M.tree(out, seen)
   for n, line in ipairs(out:lines({ columns[1], columns[5], columns[3], columns[4], columns[6], columns[11] }, rows)) do
     if n > 1 then lines[#lines + 1] = "    " .. line end
   end
-  if d.error then lines[#lines + 1] = out:paint("  " .. (d.error.message or "failed"), "red") end
+  if d.error then lines[#lines + 1] = out:paint("  " .. exit.line(d.error), "red") end
   return lines
 end
 

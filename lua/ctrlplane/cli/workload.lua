@@ -64,8 +64,9 @@ local function change(context, workload, call, settled)
 end
 
 local function dry_run(context, text, ...)
-  context.out:say("would " .. text, ...)
-  return exit.DONE
+  local what = text:format(...)
+  context.out:say("would %s", what)
+  return context.out:plan { what }
 end
 
 local commands = {}

@@ -1,5 +1,6 @@
 /* engine/script.h -- What the plane asks of scripts: load a strategy, run a rollout. engine/lua implements it. */
 #pragma once
+#include "base/desc.h"
 #include "base/loop.h"
 
 typedef struct cp_scripts cp_scripts;       /* the host */
@@ -45,8 +46,10 @@ typedef struct cp_script_class {
     /* Finds a strategy by name (built in or in a strategy folder; "blue-green" is blue_green) or by a path to a file.
      * `not_found` names the nearest; `script_error` says file:line. */
     int (*load)(cp_scripts *scripts, const char *name_or_path, cp_strategy **ret, cp_error *err);
-    /* The same from a source text sent over the API (name: for messages). */
-    int (*load_text)(cp_scripts *scripts, const char *name, const char *source, cp_strategy **ret, cp_error *err);
+    /* The same from a source text sent over the API (name: for messages). files: path -> source of what it requires;
+     * NULL: none. */
+    int (*load_text)(cp_scripts *scripts, const char *name, const char *source, const cp_map *files, cp_strategy **ret,
+                     cp_error *err);
     int (*load_bundle)(cp_scripts *scripts, const json_t *bundle, cp_strategy **ret, cp_error *err);
     /* Checks params against the declaration, fills defaults: *ret is a new object. `invalid` with field params.<name>
      * and the nearest known name. */

@@ -19,6 +19,7 @@
 #define CP_BACKOFF_LAST 60000         /* ms */
 #define CP_MAX_JOURNAL 10000          /* commands per deployment */
 #define CP_MAX_JOURNAL_BYTES (16 << 20)
+#define CP_MAX_SCRIPT_FILES 64          /* sources of one strategy */
 #define CP_MAX_SCRIPT (1 << 20)         /* bytes of one source */
 #define CP_SCRIPT_MEMORY (16 << 20)     /* bytes per rollout state */
 #define CP_SCRIPT_BUDGET 50000000       /* VM instructions between two commands */

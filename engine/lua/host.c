@@ -162,9 +162,10 @@ static int load(cp_scripts *scripts, const char *name_or_path, cp_strategy **ret
     return r < 0 ? r : load_bundle(scripts, bundle, ret, err);
 }
 
-static int load_text(cp_scripts *scripts, const char *name, const char *source, cp_strategy **ret, cp_error *err) {
+static int load_text(cp_scripts *scripts, const char *name, const char *source, const cp_map *files, cp_strategy **ret,
+                     cp_error *err) {
     cp_autojson json_t *bundle = NULL;
-    int r = cp_bundle_text((cp_lua_scripts *)scripts, name, source, &bundle, err);
+    int r = cp_bundle_text((cp_lua_scripts *)scripts, name, source, files, &bundle, err);
     return r < 0 ? r : load_bundle(scripts, bundle, ret, err);
 }
 

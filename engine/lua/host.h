@@ -71,7 +71,8 @@ typedef struct cp_lua_scripts {
     cp_table *known; /* cp_strategy * by hash: what a source declares does not change */
 } cp_lua_scripts;
 int cp_bundle_find(cp_lua_scripts *scripts, const char *name, json_t **ret_bundle, cp_error *err);
-int cp_bundle_text(cp_lua_scripts *scripts, const char *name, const char *source, json_t **ret_bundle, cp_error *err);
+int cp_bundle_text(cp_lua_scripts *scripts, const char *name, const char *source, const cp_map *files,
+                   json_t **ret_bundle, cp_error *err);
 void cp_bundle_names(cp_lua_scripts *scripts, cp_strings *ret); /* of all strategies, sorted */
 int cp_bundle_read(const char *path, char **ret, size_t *len, cp_error *err);
 

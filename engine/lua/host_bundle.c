@@ -67,60 +67,87 @@ static char *next_required(const char **at) {
     return NULL;
 }
 
-/* Adds what the source of `key` requires, and what that requires. folder NULL: only ctrlplane's helpers. A file that
- * is not there is not an error here: the name may stand in a comment. */
-static int add_required(const cp_lua_scripts *scripts, json_t *files, const char *key, const char *folder,
-                        cp_error *err) {
+/* Where what a strategy requires is found: ctrlplane's helpers in its own folder, everything else beside the file or in
+ * what was sent with the text; both NULL: nowhere. */
+typedef struct shelf {
+    const char *lua_dir, *folder;
+    const cp_map *sent;
+} shelf;
+
+/* The source that `name` stands for. *ret stays NULL when there is none. */
+static int find_source(const shelf *from, const char *name, char **ret, size_t *len, cp_error *err) {
+    bool own = strncmp(name, "ctrlplane/", 10) == 0;
+    if (!own && from->sent) {
+        *ret = cp_strdup(cp_map_get(from->sent, name));
+        *len = *ret ? strlen(*ret) : 0;
+        return 0;
+    }
+    const char *base = own ? from->lua_dir : from->folder;
+    if (!base)
+        return 0;
+    cp_autofree char *path = cp_printf("%s/%s", base, name);
+    cp_autoerror cp_error missing = {0};
+    if (cp_bundle_read(path, ret, len, &missing) == 0 || missing.code == CP_E_NOT_FOUND)
+        return 0;
+    cp_error_move(err, &missing);
+    return err->code;
+}
+
+/* Adds what the source of `key` requires, and what that requires. A file that is not there is not an error here: the
+ * name may stand in a comment. */
+static int add_required(const shelf *from, json_t *files, const char *key, cp_error *err) {
     const char *at = json_string_value(json_object_get(files, key));
     for (char *next; (next = next_required(&at));) {
         cp_autofree char *name = next;
-        const char *base = strncmp(name, "ctrlplane/", 10) == 0 ? scripts->lua_dir : folder;
-        if (json_object_get(files, name) || !base || strstr(name, "//") || name[0] == '/')
+        if (json_object_get(files, name) || strstr(name, "//") || name[0] == '/')
             continue;
-        cp_autofree char *path = cp_printf("%s/%s", base, name);
         cp_autofree char *text = NULL;
         size_t len;
-        cp_error missing = {0};
-        if (cp_bundle_read(path, &text, &len, &missing) < 0) {
-            bool absent = missing.code == CP_E_NOT_FOUND;
-            if (absent) {
-                cp_error_clear(&missing);
-                continue;
-            }
-            cp_error_move(err, &missing);
-            return err->code;
-        }
-        if (json_object_size(files) >= 64)
-            return cp_fail(err, CP_E_TOO_LARGE, "%s requires more than 64 files", key);
-        int r = add_source(files, name, text, len, err);
+        int r = find_source(from, name, &text, &len, err);
+        if (r < 0)
+            return r;
+        if (!text)
+            continue;
+        if (json_object_size(files) >= CP_MAX_SCRIPT_FILES)
+            return cp_fail(err, CP_E_TOO_LARGE, "%s requires more than %d files", key, CP_MAX_SCRIPT_FILES);
+        r = add_source(files, name, text, len, err);
         if (r == 0)
-            r = add_required(scripts, files, name, folder, err);
+            r = add_required(from, files, name, err);
         if (r < 0)
             return r;
     }
     return 0;
 }
 
-static int make_bundle(cp_lua_scripts *scripts, const char *key, const char *folder, const char *text, size_t len,
+static int make_bundle(cp_lua_scripts *scripts, const char *key, const shelf *from, const char *text, size_t len,
                        json_t **ret, cp_error *err) {
     cp_autojson json_t *files = json_object();
     int r = add_source(files, key, text, len, err);
     if (r == 0)
-        r = add_required(scripts, files, key, folder, err);
+        r = add_required(from, files, key, err);
     if (r < 0)
         return r;
     *ret = json_pack("{s:s, s:I, s:O}", "main", key, "prelude", (json_int_t)scripts->prelude_version, "files", files);
     return 0;
 }
 
-int cp_bundle_text(cp_lua_scripts *scripts, const char *name, const char *source, json_t **ret_bundle, cp_error *err) {
+int cp_bundle_text(cp_lua_scripts *scripts, const char *name, const char *source, const cp_map *files,
+                   json_t **ret_bundle, cp_error *err) {
+    for (size_t i = 0; files && i < files->count; i++) {
+        const char *path = files->items[i].key;
+        size_t end = strlen(path);
+        if (path[0] == '/' || end <= 4 || strcmp(path + end - 4, ".lua") != 0)
+            return cp_fail_at(err, CP_E_INVALID, "files", "write it like steps.lua, or lib/steps.lua for \"lib.steps\"",
+                              "files has '%.80s'", path);
+    }
     cp_autofree char *key = NULL;
     size_t len = strlen(name);
     if (len > 4 && strcmp(name + len - 4, ".lua") == 0)
         key = cp_strdup(name);
     else
         key = cp_printf("%s.lua", len ? name : "strategy");
-    return make_bundle(scripts, key, NULL, source, strlen(source), ret_bundle, err);
+    return make_bundle(scripts, key, &(shelf){.lua_dir = scripts->lua_dir, .sent = files}, source, strlen(source),
+                       ret_bundle, err);
 }
 
 static int add_names(const char *folder, cp_strings *names) {
@@ -163,7 +190,7 @@ static int bundle_file(cp_lua_scripts *scripts, const char *path, const char *ke
         return r;
     const char *slash = strrchr(path, '/');
     cp_autofree char *folder = slash ? cp_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : cp_strdup(".");
-    return make_bundle(scripts, key, folder, text, len, ret, err);
+    return make_bundle(scripts, key, &(shelf){.lua_dir = scripts->lua_dir, .folder = folder}, text, len, ret, err);
 }
 
 int cp_bundle_find(cp_lua_scripts *scripts, const char *name, json_t **ret_bundle, cp_error *err) {

@@ -130,7 +130,7 @@ static int run(lua_State *L) {
     if (r < 0)
         return cp_lua_fail(L, &err);
     r = len > 5 && strcmp(source + len - 4, ".lua") == 0 ? d.scripts->class->load(d.scripts, source, &strategy, &err)
-        : strlen(source) == len ? d.scripts->class->load_text(d.scripts, "test.lua", source, &strategy, &err)
+        : strlen(source) == len ? d.scripts->class->load_text(d.scripts, "test.lua", source, NULL, &strategy, &err)
                                 : cp_fail(&err, CP_E_SCRIPT_ERROR, "test.lua:1: NUL in the source");
     if (r == 0)
         r = d.scripts->class->params(d.scripts, strategy, json_object_get(options, "params"), &values, &err);

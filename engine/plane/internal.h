@@ -286,6 +286,7 @@ struct cp_deploy_args {
     int64_t max_failures;
     char *supersede, *notes, *commit_sha;
     char *source; /* a strategy's source text instead of a name (over the API) */
+    cp_map files; /* what it requires: path -> source text */
     int64_t wait;
     uint64_t present;
 };

@@ -33,6 +33,8 @@ static const cp_field deploy_fields[] = {
     FIELD(notes, CP_STRING, .max = 4096, .doc = "what changes, as people say it"),
     FIELD(commit_sha, CP_STRING, .max = 64, .doc = "the commit it was built from"),
     FIELD(source, CP_STRING, .max = CP_MAX_SCRIPT, .doc = "a strategy's source text; strategy is then only its name"),
+    FIELD(files, CP_MAP, .max = CP_MAX_SCRIPT_FILES,
+          .doc = "with source: what it requires, such as { \"steps.lua\" = its source text }"),
     FIELD(wait, CP_DURATION, .max = CP_MAX_DURATION_MS, .doc = "answer when settled, or when this has passed"),
 };
 
@@ -178,11 +180,15 @@ static int resolve_guards(const cp_wl *wl, const cp_list *services, const cp_dep
     return r;
 }
 
-static int load_strategy(cp_plane *plane, const char *name, const char *source, cp_strategy **ret, cp_error *err) {
+static int load_strategy(cp_plane *plane, const cp_deploy_args *args, cp_strategy **ret, cp_error *err) {
     const cp_script_class *class = plane->scripts->class;
-    return cp_is_empty(source)
-               ? class->load(plane->scripts, cp_is_empty(name) ? "rolling" : name, ret, err)
-               : class->load_text(plane->scripts, cp_is_empty(name) ? "strategy" : name, source, ret, err);
+    if (!cp_is_empty(args->source))
+        return class->load_text(plane->scripts, cp_is_empty(args->strategy) ? "strategy" : args->strategy, args->source,
+                                &args->files, ret, err);
+    if (args->files.count)
+        return cp_fail_at(err, CP_E_INVALID, "files", "give the source that requires them",
+                          "files is given without source");
+    return class->load(plane->scripts, cp_is_empty(args->strategy) ? "rolling" : args->strategy, ret, err);
 }
 
 static int check_needs(const cp_wl *wl, const cp_strategy *strategy, cp_error *err) {
@@ -203,7 +209,7 @@ static int make_plan(cp_plane *plane, cp_wl *wl, const cp_list *services, const 
     if (r == 0)
         r = check_supersede(wl, release_id, args, err);
     if (r == 0)
-        r = load_strategy(plane, args->strategy, args->source, &p->strategy, err);
+        r = load_strategy(plane, args, &p->strategy, err);
     if (r == 0)
         r = check_needs(wl, p->strategy, err);
     if (r == 0)
@@ -215,7 +221,7 @@ static int make_plan(cp_plane *plane, cp_wl *wl, const cp_list *services, const 
         json_decref(p->params);
         p->strategy = NULL;
         p->params = json_object();
-        r = load_strategy(plane, "initial", NULL, &p->strategy, err);
+        r = plane->scripts->class->load(plane->scripts, "initial", &p->strategy, err);
     }
     return r < 0 ? r : resolve_guards(wl, services, args, p, err);
 }
@@ -438,7 +444,7 @@ int cp_rollout_retry(cp_plane *plane, cp_wl *wl, const cp_deployment *of, const 
         r = cp_fail(err, CP_E_INVALID_STATE, "every replica of %s runs release %" PRId64 " already", wl->row.slug,
                     release->row.version);
     if (r == 0 && (never_good(wl) || is_current(wl, release->row.id))) {
-        r = load_strategy(plane, "initial", NULL, &p.strategy, err);
+        r = plane->scripts->class->load(plane->scripts, "initial", &p.strategy, err);
     } else if (r == 0) {
         r = cp_store_get(plane->store, &cp_script_row_desc, of->strategy_hash, &row, err);
         if (r == 0)

@@ -286,7 +286,8 @@ function lib.require(name)
   if loading[name] then error("require \"" .. name .. "\" inside of itself", 2) end
   local chunk = raw.load((gsub(name, "%.", "/")) .. ".lua")
   if not chunk then
-    error("there is no module \"" .. name .. "\": require finds files next to the script, named by a literal text", 2)
+    error("there is no module \"" .. name .. "\": require finds files next to the script, named by a literal text"
+      .. " (sent as a text, a script brings them in `files`)", 2)
   end
   loading[name] = true
   local value = chunk(name)

@@ -186,6 +186,31 @@ describe("a strategy's script", function()
     assert.equal("succeeded", rollouts.settle(plane, deployment).state)
   end)
 
+  it("brings what it requires with its source", function()
+    local web = lab.workload(plane)
+    local source = "local steps = require 'lib.steps'\n-- require 'nothing'\n"
+      .. "return { run = function(rollout) rollout:fail(steps[1]) end }"
+    local files = {
+      ["lib/steps.lua"] = "return { require('words') .. '!' }",
+      ["words.lua"] = "return 'sent'",
+      ["unused.lua"] = "return {",
+    }
+    local deployment = assert(plane.workloads:deploy(web.id, lab.good { strategy = "mine.lua", source = source, files = files }))
+    assert.matches("sent!", rollouts.settle(plane, deployment).message, 1, true)
+    for given, wanted in pairs {
+      [{ ["lib/steps.lua"] = "return {" }] = { "script_error", "lib/steps.lua:1" },
+      [{ ["lib/steps"] = "" }] = { "invalid", "files has 'lib/steps'" },
+      [{}] = { "script_error", "there is no module \"lib.steps\"" },
+    } do
+      local none, err = plane.workloads:deploy(web.id, lab.good({ strategy = "mine.lua", source = source, files = given }, "next"))
+      assert.is_nil(none)
+      assert.equal(wanted[1], err.code)
+      assert.matches(wanted[2], tostring(err), 1, true)
+    end
+    local _, err = plane.workloads:deploy(web.id, lab.good({ files = files }, "next"))
+    assert.same({ "invalid", "files" }, { err.code, err.field })
+  end)
+
   it("requires files beside it, pinned when the deploy was asked for", function()
     local folder = house.folder()
     house.write(folder .. "/mine.lua", "local steps = require 'steps'\nreturn { run = function(rollout) for _, s in ipairs(steps) do rollout:replace(s) rollout:sleep '1m' end end }")

@@ -236,6 +236,7 @@
 ---@field notes? string what changes, as people say it
 ---@field commit_sha? string the commit it was built from
 ---@field source? string a strategy's source text; strategy is then only its name
+---@field files? table<string, string> with source: what it requires, such as { "steps.lua" = its source text }
 ---@field timeout? string|number give up waiting after this; the work goes on
 
 ---what to remove
@@ -260,6 +261,7 @@
 ---@field notes? string what changes, as people say it
 ---@field commit_sha? string the commit it was built from
 ---@field source? string a strategy's source text; strategy is then only its name
+---@field files? table<string, string> with source: what it requires, such as { "steps.lua" = its source text }
 ---@field wait? string|number answer when settled, or when this has passed
 ---@field timeout? string|number give up waiting after this; the work goes on
 
@@ -332,6 +334,7 @@
 ---@field notes? string what changes, as people say it
 ---@field commit_sha? string the commit it was built from
 ---@field source? string a strategy's source text; strategy is then only its name
+---@field files? table<string, string> with source: what it requires, such as { "steps.lua" = its source text }
 ---@field wait? string|number answer when settled, or when this has passed
 ---@field timeout? string|number give up waiting after this; the work goes on
 

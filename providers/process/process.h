@@ -189,7 +189,8 @@ int cp_fs_write(const char *dir, const char *name, const void *bytes, size_t len
 char *cp_fs_read(const char *path, size_t max, size_t *ret_len); /* NULL: cannot be read (errno) or larger */
 /* Opens the folder that `path` names below root without following any link, making what is missing; -1 and errno. */
 int cp_fs_folder_below(int root, const char *path, char **ret_last, uid_t uid, gid_t gid);
-bool cp_fs_locked(const char *path);
+typedef enum cp_fs_lock { CP_FS_FREE, CP_FS_HELD, CP_FS_UNKNOWN } cp_fs_lock;
+cp_fs_lock cp_fs_lock_of(const char *path); /* unknown: short of descriptors, say; nobody may be taken for dead then */
 int cp_fs_connect(const char *dir, const char *name); /* a unix socket by a path of any length; -1 and errno */
 int cp_fs_port_free(int port, bool udp);              /* 1: free; 0: taken; -1 and errno: it cannot be tried */
 void cp_groups_find(cp_groups *groups);

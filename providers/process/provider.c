@@ -263,11 +263,11 @@ static void prune(void *userdata) {
 }
 
 static bool any_lock(const char *path) {
-    bool held = false;
     DIR *dir = opendir(path);
+    bool held = !dir && errno != ENOENT;
     for (struct dirent *e; dir && !held && (e = readdir(dir));) {
         cp_autofree char *lock = cp_printf("%s/%s", path, e->d_name);
-        held = ends_with(e->d_name, ".lock") && cp_fs_locked(lock);
+        held = ends_with(e->d_name, ".lock") && cp_fs_lock_of(lock) != CP_FS_FREE;
     }
     if (dir)
         closedir(dir);

@@ -122,13 +122,14 @@ int cp_fs_folder_below(int root, const char *path, char **ret_last, uid_t uid, g
     }
 }
 
-bool cp_fs_locked(const char *path) {
+cp_fs_lock cp_fs_lock_of(const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? CP_FS_FREE : CP_FS_UNKNOWN;
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    bool held = fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
-    if (fd >= 0)
-        close(fd);
-    return held;
+    int r = fcntl(fd, F_OFD_GETLK, &lock);
+    close(fd);
+    return r < 0 ? CP_FS_UNKNOWN : lock.l_type != F_UNLCK ? CP_FS_HELD : CP_FS_FREE;
 }
 
 int cp_fs_connect(const char *dir, const char *name) {

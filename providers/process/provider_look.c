@@ -25,7 +25,7 @@ void cp_look_service(const cp_proc *proc, const char *service, cp_look *ret) {
     *ret = (cp_look){.exit_code = -1};
     cp_autofree char *lock = cp_printf("%s/%s.lock", proc->dir, service);
     cp_autofree char *path = cp_printf("%s/%s.state", proc->dir, service);
-    ret->alive = cp_fs_locked(lock);
+    ret->alive = cp_fs_lock_of(lock) != CP_FS_FREE;
     cp_autofree char *text = cp_fs_read(path, 8192, NULL); /* after the lock: it is saved before the lock is let go */
     char boot[64] = "";
     if (!text || !strstr(text, "\nend .\n"))

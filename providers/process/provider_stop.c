@@ -49,7 +49,7 @@ static void kill_shim(cp_provider_op *op, const char *service) {
         return;
     int fd = (int)syscall(SYS_pidfd_open, look.shim, 0);
     cp_autofree char *lock = cp_printf("%s/%s.lock", op->proc->dir, service);
-    if (fd >= 0 && cp_fs_locked(lock))
+    if (fd >= 0 && cp_fs_lock_of(lock) == CP_FS_HELD)
         syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
     if (fd >= 0)
         close(fd);

@@ -6,12 +6,21 @@
 
 #define DAY (INT64_C(24) * 3600 * 1000)
 
-enum { PIECE = 500 }; /* rows per table and call */
+enum { PIECE = 500, MOST = 20000 }; /* rows per table and call */
 
 static void prune(cp_plane *plane, const cp_desc *desc, const char *where, const char *const *values) {
     cp_error err = {0};
     int r = cp_store_prune(plane->store, desc, where, values, &err);
     cp_plane_written(plane, r, &err);
+}
+
+/* More where more is due, so that they do not come faster than they go. */
+static void prune_piece(cp_plane *plane, const cp_desc *desc, const char *where, const char *before, int64_t due) {
+    int64_t piece = PIECE + due / 10;
+    cp_autofree char *limit = cp_printf("%" PRId64, piece < MOST ? piece : MOST);
+    const char *const values[] = {before, limit, NULL};
+    if (due)
+        prune(plane, desc, where, values);
 }
 
 static bool is_rolled_out(const cp_wl *wl, const char *release_id) {
@@ -101,24 +110,21 @@ void cp_retain(cp_plane *plane) {
               (const char *const[]){NULL});
     cp_autofree char *events = cp_printf("%" PRId64, now - CP_KEEP_EVENTS_DAYS * DAY);
     cp_autofree char *destroyed = cp_printf("%" PRId64, now - CP_KEEP_DESTROYED_DAYS * DAY);
-    cp_autofree char *piece = cp_printf("%d", PIECE);
-    const char *const old_events[] = {events, piece, NULL}, *const old_instances[] = {destroyed, piece, NULL};
     int64_t count = 0;
     cp_autoerror cp_error err = {0};
     /* Asked before it is written: nothing to prune must be no commit. */
     if (cp_store_count(plane->store, &cp_event_desc, "at < CAST(? AS INTEGER)", (const char *const[]){events, NULL},
-                       &count, &err) == 0 &&
-        count)
-        prune(plane, &cp_event_desc,
-              "seq IN (SELECT seq FROM event WHERE at < CAST(? AS INTEGER) ORDER BY seq LIMIT CAST(? AS INTEGER))",
-              old_events);
+                       &count, &err) == 0)
+        prune_piece(
+            plane, &cp_event_desc,
+            "seq IN (SELECT seq FROM event WHERE at < CAST(? AS INTEGER) ORDER BY seq LIMIT CAST(? AS INTEGER))",
+            events, count);
     if (cp_store_count(plane->store, &cp_instance_desc, "state = 'destroyed' AND updated_at < CAST(? AS INTEGER)",
-                       (const char *const[]){destroyed, NULL}, &count, &err) == 0 &&
-        count)
-        prune(plane, &cp_instance_desc,
-              "id IN (SELECT id FROM instance WHERE state = 'destroyed' AND updated_at < CAST(? AS INTEGER) LIMIT "
-              "CAST(? AS INTEGER))",
-              old_instances);
+                       (const char *const[]){destroyed, NULL}, &count, &err) == 0)
+        prune_piece(plane, &cp_instance_desc,
+                    "id IN (SELECT id FROM instance WHERE state = 'destroyed' AND updated_at < CAST(? AS INTEGER) "
+                    "LIMIT CAST(? AS INTEGER))",
+                    destroyed, count);
 }
 
 /* Only after the commit: a release whose end was not committed is back, and needs its images. */

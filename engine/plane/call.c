@@ -182,7 +182,7 @@ static bool is_settled(cp_call *call, cp_wl *wl) {
         return !dep || cp_deployment_is_final(dep->state) || dep->state == CP_DEPLOYMENT_PAUSED ||
                !cp_is_empty(dep->awaiting);
     }
-    return cp_reconcile_settled(call->plane, wl);
+    return call->counts ? cp_reconcile_counted(call->plane, wl) : cp_reconcile_settled(call->plane, wl);
 }
 
 void cp_call_wait(cp_call *call, const char *workload_id, const char *deployment_id, int64_t timeout) {

@@ -134,6 +134,7 @@ struct cp_call {
     size_t index;  /* in plane->calls */
     uint64_t turn; /* in which it ran */
     bool waiting, waited;
+    bool counts;           /* it waits for the numbers, not for a rollout under way */
     cp_provider *preparer; /* that prepares images for it: it runs again when they are there */
     cp_provider_op *preparing;
     bool prepared;
@@ -252,6 +253,7 @@ void cp_reconcile_free(cp_plane *plane);
 void cp_reconcile_pass(cp_plane *plane, cp_wl *wl);
 void cp_reconcile_kick(cp_plane *plane,
                        cp_inst *inst); /* decide_instance; its operation after the commit. May free it */
+bool cp_reconcile_counted(cp_plane *plane, cp_wl *wl); /* as many as wanted are ready, whatever else goes on */
 bool cp_reconcile_settled(cp_plane *plane, cp_wl *wl); /* nothing left to do but wait for the outside */
 void cp_wl_clear_slots(cp_wl *wl);
 void cp_reconcile_gave_up(cp_plane *plane, cp_inst *inst); /* it is failed: its successor waits a little */

@@ -123,6 +123,7 @@ int cp_run_scale(cp_plane *plane, cp_call *call, cp_error *err) {
             cp_plane_set_workload_state(plane, wl, CP_WORKLOAD_SCALING);
         scaled(plane, call, wl, from, args->replicas);
     }
+    call->counts = true;
     return answer(plane, call, wl, args->wait);
 }
 

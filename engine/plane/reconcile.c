@@ -347,6 +347,12 @@ void cp_reconcile_pass(cp_plane *plane, cp_wl *wl) {
         cp_plane_set_workload_state(plane, wl, CP_WORKLOAD_ACTIVE);
 }
 
+bool cp_reconcile_counted(cp_plane *plane, cp_wl *wl) {
+    bool rolls = wl->row.state != CP_WORKLOAD_PAUSED && cp_rollout_active(wl);
+    return cp_reconcile_settled(plane, wl) ||
+           (rolls && wl->last.reached && wl->row.ready_replicas >= wl->row.replica_count);
+}
+
 bool cp_reconcile_settled(cp_plane *plane, cp_wl *wl) {
     (void)plane;
     if (wl->row.state == CP_WORKLOAD_DESTROYED)

@@ -256,6 +256,18 @@ describe("a workload", function()
     assert.equal(3, fewest(web, all_at(web, 2)))
   end)
 
+  it("is scaled when the numbers are there, though a rollout goes on", function()
+    local web = lab.workload(plane, { replicas = 3, env = { SIM_READY_DELAY = "2s" } })
+    local source = "return { run = function(rollout) rollout:replace '50%' rollout:bake '10m' end }"
+    local deployment = assert(plane.workloads:deploy(web.id, lab.good { strategy = "mine.lua", source = source }))
+    clock:advance "1m"
+    for _, replicas in ipairs { 6, 2 } do
+      local scaled = assert(plane.workloads:scale(web.id, { replicas = replicas, wait = "1m" }))
+      assert.same({ "deploying", replicas, replicas }, { scaled.state, scaled.ready_replicas, scaled.replica_count })
+      assert.equal("running", assert(plane.deployments:get(deployment.id)).state)
+    end
+  end)
+
   it("has services with an exit code once they exited", function()
     local web = lab.workload(plane)
     assert.is_nil(lab.instances(plane, web)[1].service_status[1].exit_code)

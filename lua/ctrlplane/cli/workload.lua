@@ -183,7 +183,11 @@ commands[#commands + 1] = {
     return change(context, w, function(options)
       options.replicas = replicas
       return context.plane.workloads:scale(w.id, options)
-    end, function(answer) return answer.state == "paused" or is_whole(answer) end)
+    end, function(answer)
+      -- A rollout under way goes on; the numbers are there.
+      local counted = answer.state == "deploying" and (answer.ready_replicas or 0) >= (answer.replica_count or 0)
+      return answer.state == "paused" or counted or is_whole(answer)
+    end)
   end,
 }
 

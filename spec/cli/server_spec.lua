@@ -1,6 +1,7 @@
 local api = require "spec.support.api"
 local command = require "spec.support.command"
 local house = require "spec.support.house"
+local posix = require "posix.unistd"
 
 describe("who owns a store", function()
   local home
@@ -76,6 +77,41 @@ describe("who owns a store", function()
     local pipe = io.popen("stat -c %a " .. home.socket)
     assert.equal("600", pipe:read "*l")
     pipe:close()
+  end)
+
+  it("is not said to be absent to a user whom it does not let in (4)", function()
+    if posix.geteuid() ~= 0 then return pending "becoming another user needs root" end
+    local _, said = home:ok "ls"
+    os.execute("chmod 755 " .. home.folder)
+    local function as_other(arguments)
+      local argv = { "/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", house.program "ctrlplane" }
+      for word in arguments:gmatch "%S+" do argv[#argv + 1] = word end
+      return house.run(argv, home:environment(), { cwd = "/" })
+    end
+    for _, verb in ipairs { "ls", "stop" } do
+      local code, _, err = as_other(verb)
+      assert.equal(4, code, err)
+      assert.truthy(err:find(home.socket .. " is for the user whose engine it is", 1, true), err)
+    end
+    local code, out = as_other "doctor"
+    assert.equal(1, code, out)
+    assert.truthy(out:find("does not let this user in", 1, true), out)
+    assert.is_true(house.alive(command.started_pid(said)))
+  end)
+
+  it("says why it cannot start, and where it could", function()
+    local other = home.folder .. "/locked"
+    local code, _, err = home:run { "--store", "", "ls" }
+    assert.equal("2 ctrlplane: --store is empty; give a path\n", code .. " " .. err)
+    code, _, err = home:run { "--store", ":memory:", "ls" }
+    assert.equal(2, code, err)
+    code, _, err = home:run { "--store", "/proc/nothing.db", "ls" }
+    assert.equal(1, code, err)
+    assert.truthy(err:find("^ctrlplane: no engine can be started here: /proc/nothing.db.log: .*%-%-store"), err)
+    house.write(other, "")
+    code, _, err = home:run { "--store", other .. "/deep/plane.db", "ls" }
+    assert.equal(1, code, err)
+    assert.truthy(err:find("cannot be made; give another path with --store or CTRLPLANE_STORE", 1, true), err)
   end)
 
   it("says where the log is when it cannot start", function()

@@ -2,6 +2,7 @@
 local core = require "ctrlplane.core"
 local exit = require "ctrlplane.cli.exit"
 local follow = require "ctrlplane.cli.follow"
+local session = require "ctrlplane.cli.session"
 local system = require "ctrlplane.cli.system"
 local view = require "ctrlplane.cli.view"
 local workload = require "ctrlplane.cli.workload"
@@ -17,7 +18,7 @@ function M.define_rollout(c)
   c:option("--min-ready", "how long ready before it counts as available"):argname "<duration>"
   c:option("--progress-deadline", "how long without progress before it fails, or none"):argname "<duration>"
   c:option("--on-failure", "rollback, pause or fail"):argname "<what>":choices { "rollback", "pause", "fail" }
-  c:option("--max-failures", "new replicas that may fail"):argname "<n>":convert(tonumber)
+  c:option("--max-failures", "new replicas that may fail"):argname "<n>":convert(session.whole "--max-failures")
   c:option("--supersede", "with a rollout under way: reject this one (the default), or replace that one")
     :argname "<what>":choices { "reject", "replace" }
   c:option("--notes", "words to remember it by"):argname "<text>"

@@ -65,6 +65,8 @@ return {
         plane:close()
       elseif url then
         row("engine", "does not answer", url_source, tostring(err.message))
+      elseif err.code == "denied" then
+        row("engine", "does not let this user in", "socket", exit.line(err))
       else
         row("engine", "nobody owns the store; the next command starts one", "socket")
       end

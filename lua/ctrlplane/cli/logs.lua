@@ -62,7 +62,7 @@ return {
     define = function(c)
       c:argument("workload", "its name (slug) or id")
       c:flag("--follow -f", "go on with what comes")
-      c:option("--tail", "only the last lines of each replica"):argname "<n>":convert(tonumber)
+      c:option("--tail", "only the last lines of each replica"):argname "<n>":convert(session.whole "--tail")
       c:option("--since", "only lines since then: a duration, or a time"):argname "<time>"
       c:option("--service", "only this service"):argname "<name>"
       c:flag("--timestamps -t", "print the time of each line")
@@ -95,8 +95,8 @@ return {
       c:flag("--follow -f", "go on with what comes")
       c:option("--type", "only this type; deploy.* is all of a kind"):argname "<type>":count "*"
       c:option("--workload", "only of this workload"):argname "<workload>"
-      c:option("--after", "begin behind this seq"):argname "<seq>":convert(tonumber)
-      c:option("--tail", "how many of the last ones"):argname "<n>":default "50":convert(tonumber)
+      c:option("--after", "begin behind this seq"):argname "<seq>":convert(session.whole "--after")
+      c:option("--tail", "how many of the last ones"):argname "<n>":default "50":convert(session.whole "--tail")
     end,
     run = function(context)
       local args, out = context.args, context.out

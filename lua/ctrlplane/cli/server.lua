@@ -38,7 +38,7 @@ return {
     run = function(context)
       local plane, err = session.reach(context.args)
       if not plane then
-        if session.url(context.args) then exit.fail(err) end
+        if session.url(context.args) or err.code == "denied" then exit.fail(err) end
         context.out:say("no engine owns %s", (session.store(context.args)))
         return exit.DONE
       end

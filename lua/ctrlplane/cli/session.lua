@@ -17,9 +17,16 @@ function M.store(args)
   return (os.getenv "HOME" or "") .. "/.local/share/ctrlplane/plane.db", "default"
 end
 
+local ELSEWHERE = "give another path with --store or CTRLPLANE_STORE"
+
 --- The store's absolute path; its folder is made where it is missing.
 function M.store_path(args)
-  local path = M.store(args)
+  local path, source = M.store(args)
+  if path == "" then exit.usage("%s is empty; give a path", source) end
+  if path == ":memory:" then
+    exit.usage("%s is :memory:, which ends with the command; give a path, or open it in a script (`ctrlplane run`)",
+      source)
+  end
   local folder, name = path:match "^(.*)/([^/]+)$"
   if not name then folder, name = ".", path end
   if folder == "" then folder = "/" end
@@ -27,7 +34,12 @@ function M.store_path(args)
     -- Root's engine runs services of other users, who have to get through to their own folders.
     local mode = system.is_root() and "0711" or "0700"
     if os.execute(("mkdir -p -m %s -- %s 2>/dev/null"):format(mode, system.quote(folder))) ~= 0 then
-      exit.fail { code = "storage_failed", message = ("the folder %s of the store cannot be made"):format(folder) }
+      local homeless = source == "default" and not os.getenv "HOME" and "; HOME is not set" or ""
+      exit.fail {
+        code = "storage_failed",
+        message = ("the folder %s of the store cannot be made%s"):format(folder, homeless),
+        hint = ELSEWHERE,
+      }
     end
   end
   folder = system.realpath(folder)
@@ -60,6 +72,10 @@ function M.reach(args)
     if not system.exists(socket) then
       return nil, { code = "provider_unavailable", message = ("no engine owns the store %s"):format(M.store(args)) }
     end
+    if not system.writable(socket) then
+      return nil, { code = "denied", message = ("%s is for the user whose engine it is"):format(socket),
+        hint = "run this as that user, or " .. ELSEWHERE }
+    end
     plane, err = ctrlplane.connect { socket = socket }
   end
   if not plane then return nil, err end
@@ -71,9 +87,11 @@ function M.reach(args)
   return plane
 end
 
-local function tail(path)
-  local text = system.read(path) or ""
-  return text:match "([^\n]*)\n?$"
+-- The last line that was written to a file behind its first `from` bytes.
+local function tail(path, from)
+  local text = (system.read(path) or ""):sub(from + 1)
+  local line = text:match "([^\n]*)\n?$"
+  return line ~= "" and line or nil
 end
 
 --- Starts `ctrlplane serve` for a store in the background, and waits until it answers.
@@ -81,6 +99,12 @@ function M.start(args, out)
   local store = M.store_path(args)
   local program = assert(system.program(), "the path of this program is unknown")
   local log = M.log(store)
+  local file, why = io.open(log, "a")
+  if not file then
+    exit.fail { code = "storage_failed", message = "no engine can be started here: " .. why, hint = ELSEWHERE }
+  end
+  local said_before = file:seek "end"
+  file:close()
   local command = ("setsid %s serve --store %s </dev/null >>%s 2>&1 & echo $!"):format(
     system.quote(program), system.quote(store), system.quote(log))
   local pipe = assert(io.popen(command))
@@ -107,7 +131,7 @@ function M.start(args, out)
   if plane then return plane end
   exit.fail {
     code = "provider_unavailable",
-    message = ("the engine for %s did not start: %s"):format(store, tail(log) or "it said nothing"),
+    message = ("the engine for %s did not start: %s"):format(store, tail(log, said_before) or "it said nothing"),
     hint = "see " .. log,
   }
 end
@@ -116,19 +140,30 @@ end
 function M.connect(args, out)
   local plane, err = M.reach(args)
   if plane then return plane end
-  if url_of(args) then exit.fail(err) end
+  if url_of(args) or err.code == "denied" then exit.fail(err) end
   return M.start(args, out)
 end
+
+local function word(text) return text:match "^[%w_./:@+-]+$" and text or system.quote(text) end
 
 --- A command as the user would have to type it, for the same store or engine.
 function M.spell(args, command)
   local parts = { "ctrlplane", command }
   if args.url then
-    parts[#parts + 1] = "--url " .. args.url
+    parts[#parts + 1] = "--url " .. word(args.url)
   elseif args.store then
-    parts[#parts + 1] = "--store " .. args.store
+    parts[#parts + 1] = "--store " .. word(args.store)
   end
   return table.concat(parts, " ")
+end
+
+--- What reads a whole number given to an option.
+function M.whole(option)
+  return function(text)
+    local n = tonumber(text)
+    if n and n == math.floor(n) then return n end
+    return nil, ("%s is '%s'; give a whole number"):format(option, text)
+  end
 end
 
 --- Seconds of a duration given to an option; nil for nil. Ends the command when it is none.

@@ -56,6 +56,7 @@ end
 function M.is_root() return C.geteuid() == 0 end
 function M.pid() return C.getpid() end
 function M.exists(path) return C.access(path, 0) == 0 end
+function M.writable(path) return C.access(path, 2) == 0 end
 
 --- nil when the process is gone; a signal of 0 only asks.
 function M.kill(pid, signal)

@@ -77,7 +77,7 @@ commands[#commands + 1] = {
   example = "ctrlplane ls",
   define = function(c)
     c:option("--state", "only those in this state"):argname "<state>"
-    c:option("--limit", "how many at most"):argname "<n>":convert(tonumber)
+    c:option("--limit", "how many at most"):argname "<n>":convert(session.whole "--limit")
   end,
   run = function(context)
     local plane = context.connect()
@@ -167,11 +167,7 @@ commands[#commands + 1] = {
   about = "While the workload is paused the number is what resume brings back. 0 pauses.",
   define = function(c)
     define_workload(c)
-    c:option("--replicas -n", "how many shall run"):argname "<n>":count(1):convert(function(text)
-      local n = tonumber(text)
-      if not n or n ~= math.floor(n) then return nil, ("--replicas is '%s'; give a whole number"):format(text) end
-      return n
-    end)
+    c:option("--replicas -n", "how many shall run"):argname "<n>":count(1):convert(session.whole "--replicas")
     c:flag("--dry-run", "only say what would change")
   end,
   run = function(context)
@@ -229,7 +225,7 @@ commands[#commands + 1] = {
   example = "ctrlplane restart web",
   define = function(c)
     define_workload(c)
-    c:option("--parallel", "how many at a time"):argname "<n>":convert(tonumber)
+    c:option("--parallel", "how many at a time"):argname "<n>":convert(session.whole "--parallel")
     c:flag("--dry-run", "only say what would change")
   end,
   run = function(context)

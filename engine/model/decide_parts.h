@@ -43,6 +43,12 @@ void cp_decide_goals(cp_world *world);
 void cp_decide_order(const cp_world *world, size_t *order);
 /* decide_workload.c */
 void cp_decide_create(cp_world *world, size_t side, int64_t index);
+/* The side that grows next, or side_count when none is below its goal. */
+size_t cp_decide_next_to_grow(const cp_world *world, const size_t *order);
+/* Makes what is missing under the lowest indices below `size` that the kept ones leave. One that somebody on the way
+ * out still has is waited for, so that a replacement comes under the same index. of: the side that has the indices and
+ * grows; NULL: they are everybody's, and the sides grow in `order`. */
+void cp_decide_fill(cp_world *world, const cp_side *of, int64_t size, int64_t missing, const size_t *order);
 /* While there is budget: may this one go? */
 bool cp_decide_may_stop(const cp_world *world, const cp_member *member);
 void cp_decide_stop(cp_world *world, cp_member *member, int act, const char *release_id, const char *reason);

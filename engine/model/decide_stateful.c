@@ -5,14 +5,6 @@
 
 #include <stdlib.h>
 
-/* The side that grows next, or side_count when none is below its goal. */
-static size_t next_to_grow(const cp_world *world, const size_t *order) {
-    for (size_t i = 0; i < world->side_count; i++)
-        if (world->sides[order[i]].inside < world->sides[order[i]].goal)
-            return order[i];
-    return world->side_count;
-}
-
 static int64_t total_inside(const cp_world *world) {
     int64_t sum = 0;
     for (size_t i = 0; i < world->side_count; i++)
@@ -25,32 +17,6 @@ static int64_t total_goal(const cp_world *world) {
     for (size_t i = 0; i < world->side_count; i++)
         sum += world->sides[i].goal;
     return sum;
-}
-
-/* Makes what is missing under the lowest indices that nobody holds. */
-static void fill(cp_world *world, const size_t *order) {
-    int64_t missing = total_goal(world) - total_inside(world);
-    if (missing <= 0)
-        return;
-    cp_autofree char *used = cp_alloc0((size_t)world->n);
-    enum { FREE, KEPT, LEAVING };
-    for (size_t i = 0; i < world->member_count; i++) {
-        const cp_member *member = &world->members[i];
-        uint64_t at = (uint64_t)member->row->replica_index;
-        if (at < (uint64_t)world->n)
-            used[at] = member->kept || used[at] == KEPT ? KEPT : LEAVING;
-    }
-    for (int64_t at = 0; at < world->n && missing > 0; at++) {
-        if (used[at] == KEPT)
-            continue;
-        missing--;
-        if (used[at] == LEAVING)
-            world->waiting++;
-        else if (world->live >= world->ceiling)
-            world->no_room++;
-        else
-            cp_decide_create(world, next_to_grow(world, order), at);
-    }
 }
 
 /* As for a deployment; what lies outside 0..N-1 shrinks as well. */
@@ -94,7 +60,7 @@ static void exchange(cp_world *world, cp_member **members, size_t count, const s
         if (!members[i]->kept || members[i]->row->replica_index >= world->n || side->inside <= side->goal ||
             !cp_decide_may_stop(world, members[i]))
             continue;
-        size_t target = next_to_grow(world, order);
+        size_t target = cp_decide_next_to_grow(world, order);
         if (target < world->side_count) {
             cp_decide_stop(world, members[i], CP_ACT_UPDATE, world->sides[target].release_id, "replaced");
             world->sides[target].kept++;
@@ -110,7 +76,7 @@ static void exchange(cp_world *world, cp_member **members, size_t count, const s
 void cp_decide_stateful(cp_world *world) {
     cp_autofree size_t *order = cp_alloc0(world->side_count * sizeof *order);
     cp_decide_order(world, order);
-    fill(world, order);
+    cp_decide_fill(world, NULL, world->n, total_goal(world) - total_inside(world), order);
     if (world->unseen)
         return;
     cp_autofree cp_member **members = cp_alloc0((world->member_count + 1) * sizeof *members);

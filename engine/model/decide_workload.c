@@ -134,22 +134,25 @@ static void destroy_failed(cp_world *world) {
 
 /* ---- deployment: up ---- */
 
-/* The lowest indices that the kept ones leave. One that somebody on the way out still has is waited for, so that a
- * replacement comes under the same index. */
-static void grow(cp_world *world, size_t index) {
-    cp_side *side = &world->sides[index];
-    int64_t missing = side->goal - side->kept;
+size_t cp_decide_next_to_grow(const cp_world *world, const size_t *order) {
+    for (size_t i = 0; i < world->side_count; i++)
+        if (world->sides[order[i]].inside < world->sides[order[i]].goal)
+            return order[i];
+    return world->side_count;
+}
+
+void cp_decide_fill(cp_world *world, const cp_side *of, int64_t size, int64_t missing, const size_t *order) {
     if (missing <= 0)
         return;
     enum { FREE, KEPT, LEAVING };
-    cp_autofree char *used = cp_alloc0((size_t)side->goal);
+    cp_autofree char *used = cp_alloc0((size_t)size);
     for (size_t i = 0; i < world->member_count; i++) {
         const cp_member *member = &world->members[i];
         uint64_t at = (uint64_t)member->row->replica_index;
-        if (member->side == index && at < (uint64_t)side->goal)
+        if ((!of || &world->sides[member->side] == of) && at < (uint64_t)size)
             used[at] = member->kept || used[at] == KEPT ? KEPT : LEAVING;
     }
-    for (int64_t at = 0; at < side->goal && missing > 0; at++) {
+    for (int64_t at = 0; at < size && missing > 0; at++) {
         if (used[at] == KEPT)
             continue;
         missing--;
@@ -158,8 +161,12 @@ static void grow(cp_world *world, size_t index) {
         else if (world->live >= world->ceiling)
             world->no_room++;
         else
-            cp_decide_create(world, index, at);
+            cp_decide_create(world, of ? (size_t)(of - world->sides) : cp_decide_next_to_grow(world, order), at);
     }
+}
+
+static void grow(cp_world *world, const cp_side *side) {
+    cp_decide_fill(world, side, side->goal, side->goal - side->kept, NULL);
 }
 
 /* ---- deployment: down ---- */
@@ -274,7 +281,7 @@ static void decide(cp_world *world) {
         cp_autofree size_t *order = cp_alloc0(world->side_count * sizeof *order);
         cp_decide_order(world, order);
         for (size_t i = 0; i < world->side_count; i++)
-            grow(world, order[i]);
+            grow(world, &world->sides[order[i]]);
         shrink(world);
     }
     restart(world);

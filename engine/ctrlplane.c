@@ -199,21 +199,21 @@ static int find(const char *name, bool stream, const cp_operation **ret, cp_erro
     return 0;
 }
 
-static int check_id(const cp_operation *op, const char *id, cp_error *err) {
-    if ((op->flags & CP_OPERATION_ID) && !id)
-        return cp_fail_at(err, CP_E_INVALID, "id", NULL, "%s takes the id of a %s; none is given", op->name, op->id_of);
-    return 0;
+/* What both kinds of operations are asked with. */
+static int understand(const char *operation, bool stream, const char *id, const char *options, const cp_operation **ret,
+                      json_t **ret_args, cp_error *err) {
+    int r = find(operation, stream, ret, err);
+    if (r == 0 && ((*ret)->flags & CP_OPERATION_ID) && !id)
+        r = cp_fail_at(err, CP_E_INVALID, "id", NULL, "%s takes the id of a %s; none is given", (*ret)->name,
+                       (*ret)->id_of);
+    return r < 0 ? r : read_object(options, ret_args, err);
 }
 
 int ctrlplane_call(ctrlplane *plane, const char *operation, const char *id, const char *options, cp_done *done,
                    void *userdata, cp_error *err) {
     const cp_operation *op;
     cp_autojson json_t *args = NULL;
-    int r = find(operation, false, &op, err);
-    if (r == 0)
-        r = check_id(op, id, err);
-    if (r == 0)
-        r = read_object(options, &args, err);
+    int r = understand(operation, false, id, options, &op, &args, err);
     if (r < 0)
         return r;
     call *started = cp_new0(call);
@@ -281,11 +281,7 @@ int ctrlplane_stream(ctrlplane *plane, const char *operation, const char *id, co
                      void *userdata, ctrlplane_events **ret, cp_error *err) {
     const cp_operation *op;
     cp_autojson json_t *args = NULL;
-    int r = find(operation, true, &op, err);
-    if (r == 0)
-        r = check_id(op, id, err);
-    if (r == 0)
-        r = read_object(options, &args, err);
+    int r = understand(operation, true, id, options, &op, &args, err);
     if (r < 0)
         return r;
     cp_autofree ctrlplane_events *events = cp_new0(ctrlplane_events);

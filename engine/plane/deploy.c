@@ -7,10 +7,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-static int failed(const cp_error *err) {
-    return err && err->code ? err->code : CP_E_NOT_FOUND;
-}
-
 static int check_state(const cp_wl *wl, const char *what, cp_error *err) {
     int r = cp_workload_refuse_deleted(wl, what, err);
     if (r == 0 && wl->row.state == CP_WORKLOAD_PAUSED)
@@ -120,7 +116,7 @@ int cp_run_deploy(cp_plane *plane, cp_call *call, cp_error *err) {
     cp_deploy_args *args = call->args;
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     int r = check_state(wl, "deploy", err);
     if (r < 0)
         return r;
@@ -152,7 +148,7 @@ int cp_run_rollback(cp_plane *plane, cp_call *call, cp_error *err) {
     cp_args_deploy_present(&cp_rollback_args_desc, args->present, args);
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     int r = check_state(wl, "rollback", err);
     if (r < 0)
         return r;

@@ -194,9 +194,10 @@ bool cp_wl_deleted(const cp_wl *wl);                           /* destroying or 
 cp_wl *cp_wl_of(cp_plane *plane, const char *workload_id);     /* by id alone; NULL when unknown */
 cp_wl *cp_plane_workload(cp_plane *plane, const char *tenant_id, const char *id_or_slug, cp_error *err);
 cp_deployment *cp_plane_deployment(cp_plane *plane, const char *tenant_id, const char *id, cp_error *err);
-cp_rel *cp_wl_release(cp_wl *wl, const char *release_id);                                     /* NULL when unknown */
-cp_replica_set *cp_wl_set(cp_wl *wl, const char *release_id);                                 /* NULL when absent */
-cp_replica_set *cp_wl_set_by_role(cp_wl *wl, int role);                                       /* NULL when absent */
+int cp_lookup_failed(const cp_error *err);                    /* the code, after a lookup that gave NULL */
+cp_rel *cp_wl_release(cp_wl *wl, const char *release_id);     /* NULL when unknown */
+cp_replica_set *cp_wl_set(cp_wl *wl, const char *release_id); /* NULL when absent */
+cp_replica_set *cp_wl_set_by_role(cp_wl *wl, int role);       /* NULL when absent */
 cp_replica_set *cp_wl_set_make(cp_plane *plane, cp_wl *wl, const char *release_id, int role); /* find or create */
 cp_deployment *cp_wl_deployment(cp_wl *wl, const char *id);
 cp_provider *cp_plane_provider(cp_plane *plane, const char *name); /* NULL or "": the default; NULL when unknown */
@@ -218,7 +219,7 @@ void cp_plane_set_workload_state(cp_plane *plane, cp_wl *wl, int state); /* asse
 /* event.c */
 void cp_events_new(cp_plane *plane);
 void cp_events_free(cp_plane *plane);
-void cp_retain(cp_plane *plane); /* retain.c: removes what is older than the limits say; bounded work */
+void cp_retain(cp_plane *plane);        /* retain.c: removes what is older than the limits say; bounded work */
 void cp_retain_images(cp_plane *plane); /* after this commit each provider hears which images releases name */
 
 /* workload.c: what row.services shows while nothing is staged: the release being rolled out, else the current one. */

@@ -5,10 +5,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static int failed(const cp_error *err) {
-    return err && err->code ? err->code : CP_E_NOT_FOUND;
-}
-
 static const char *state_name(const cp_wl *wl) {
     return cp_workload_states[wl->row.state];
 }
@@ -57,7 +53,7 @@ int cp_run_pause(cp_plane *plane, cp_call *call, cp_error *err) {
     const cp_wait_args *args = call->args;
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     int r = cp_workload_refuse_deleted(wl, "pause", err);
     if (r < 0)
         return r;
@@ -69,7 +65,7 @@ int cp_run_resume(cp_plane *plane, cp_call *call, cp_error *err) {
     const cp_wait_args *args = call->args;
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     if (wl->row.state != CP_WORKLOAD_PAUSED)
         return cp_fail(err, CP_E_INVALID_STATE, "workload %s is %s; resume needs paused", wl->row.slug, state_name(wl));
     if (wl->row.previous_replicas > 0)
@@ -101,7 +97,7 @@ int cp_run_scale(cp_plane *plane, cp_call *call, cp_error *err) {
     const cp_scale_args *args = call->args;
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     int r = cp_workload_refuse_deleted(wl, "scale", err);
     if (r == 0)
         r = cp_workload_check_replicas(wl, args->replicas, err);
@@ -131,7 +127,7 @@ int cp_run_restart(cp_plane *plane, cp_call *call, cp_error *err) {
     const cp_restart_args *args = call->args;
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     int r = cp_workload_refuse_deleted(wl, "restart", err);
     if (r < 0)
         return r;
@@ -161,7 +157,7 @@ int cp_run_delete(cp_plane *plane, cp_call *call, cp_error *err) {
     const cp_delete_args *args = call->args;
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     if (wl->row.state == CP_WORKLOAD_DESTROYED)
         return answer(plane, call, wl, 0);
     cp_rollout_end(plane, wl, "the workload was deleted");

@@ -8,10 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int failed(const cp_error *err) {
-    return err && err->code ? err->code : CP_E_NOT_FOUND;
-}
-
 /* Cursors: the list's name, the id of the last row shown, and a check over both and the owner, so that a cut one, or
  * one of another list or tenant, is refused instead of starting anew. Ids order rows, so the row itself may be gone. */
 
@@ -50,7 +46,7 @@ static int read_cursor(const char *cursor, const char *list, const char *owner, 
 int cp_run_get(cp_plane *plane, cp_call *call, cp_error *err) {
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     cp_call_answer(call, cp_view_workload(plane, wl));
     return 0;
 }
@@ -115,7 +111,7 @@ static int by_index(const void *a, const void *b) {
 int cp_run_list_instances(cp_plane *plane, cp_call *call, cp_error *err) {
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     size_t count = wl->instances.count;
     cp_autofree cp_inst **sorted = cp_alloc0(count * sizeof *sorted);
     if (count)
@@ -181,14 +177,14 @@ static int answer_page(cp_plane *plane, cp_call *call, const cp_wl *wl, const pa
 int cp_run_list_releases(cp_plane *plane, cp_call *call, cp_error *err) {
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     return answer_page(plane, call, wl, &(page){"releases", &wl->releases, release_id, release_view}, err);
 }
 
 int cp_run_list_deployments(cp_plane *plane, cp_call *call, cp_error *err) {
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     return answer_page(plane, call, wl, &(page){"deployments", &wl->deployments, deployment_id, deployment_view}, err);
 }
 

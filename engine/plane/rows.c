@@ -180,6 +180,10 @@ cp_wl *cp_plane_workload(cp_plane *plane, const char *tenant_id, const char *id_
     return NULL;
 }
 
+int cp_lookup_failed(const cp_error *err) {
+    return err && err->code ? err->code : CP_E_NOT_FOUND;
+}
+
 cp_deployment *cp_plane_deployment(cp_plane *plane, const char *tenant_id, const char *id, cp_error *err) {
     if (cp_is_empty(id)) {
         cp_fail_at(err, CP_E_INVALID, "id", NULL, "the deployment's id is empty");

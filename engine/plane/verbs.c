@@ -28,15 +28,11 @@ static const cp_desc wait_args_desc = {.name = "deployment_wait",
                                        .init = wait_init,
                                        .doc = "how long to wait"};
 
-static int failed(const cp_error *err) {
-    return err && err->code ? err->code : CP_E_NOT_FOUND;
-}
-
 /* The deployment that the call names, its workload, and its rollout, which a final one does not have. */
 static int find(cp_plane *plane, const cp_call *call, cp_deployment **dep, cp_wl **wl, cp_error *err) {
     *dep = cp_plane_deployment(plane, call->tenant_id, call->id, err);
     if (!*dep)
-        return failed(err);
+        return cp_lookup_failed(err);
     *wl = cp_wl_of(plane, (*dep)->workload_id);
     return *wl ? 0 : cp_fail(err, CP_E_NOT_FOUND, "the workload of %s is gone", (*dep)->id);
 }
@@ -71,7 +67,7 @@ static int answer(cp_plane *plane, cp_call *call, cp_deployment *dep) {
 static int run_get(cp_plane *plane, cp_call *call, cp_error *err) {
     cp_deployment *dep = cp_plane_deployment(plane, call->tenant_id, call->id, err);
     if (!dep)
-        return failed(err);
+        return cp_lookup_failed(err);
     cp_call_answer(call, cp_view_deployment(plane, dep));
     return 0;
 }
@@ -91,7 +87,7 @@ static int run_journal(cp_plane *plane, cp_call *call, cp_error *err) {
     cp_deployment *dep = cp_plane_deployment(plane, call->tenant_id, call->id, err);
     json_t *items = dep ? cp_journal_json(plane, dep, err) : NULL;
     if (!items)
-        return failed(err);
+        return cp_lookup_failed(err);
     cp_call_answer(call, json_pack("{s:o, s:I}", "items", items, "total", (json_int_t)json_array_size(items)));
     return 0;
 }
@@ -171,7 +167,7 @@ static int run_wait(cp_plane *plane, cp_call *call, cp_error *err) {
     const wait_args *args = call->args;
     cp_deployment *dep = cp_plane_deployment(plane, call->tenant_id, call->id, err);
     if (!dep)
-        return failed(err);
+        return cp_lookup_failed(err);
     cp_call_wait(call, dep->workload_id, dep->id, args->timeout > 0 ? args->timeout : 1);
     return 0;
 }

@@ -8,10 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int failed(const cp_error *err) {
-    return err && err->code ? err->code : CP_E_NOT_FOUND;
-}
-
 /* What runs or is on its way: the release of the newest deployment while that is under way, else the current one, else
  * the newest (nothing was ever good). */
 cp_rel *cp_workload_target(const cp_wl *wl) {
@@ -252,7 +248,7 @@ int cp_run_update(cp_plane *plane, cp_call *call, cp_error *err) {
     cp_update_args *args = call->args;
     cp_wl *wl = cp_plane_workload(plane, call->tenant_id, call->id, err);
     if (!wl)
-        return failed(err);
+        return cp_lookup_failed(err);
     int r = check_update(plane, wl, args, err);
     if (r < 0)
         return r;

@@ -124,12 +124,6 @@ static void on_look(void *userdata) {
     cp_process_logs_wake(process, NULL, false);
 }
 
-static void process_watch(cp_provider *provider, cp_provider_hint *hint, void *userdata) {
-    cp_process *process = (cp_process *)provider;
-    process->hint = hint;
-    process->hint_userdata = userdata;
-}
-
 /* ---- status and list ---- */
 
 typedef struct reply { /* an answer that is due in a later turn */
@@ -159,6 +153,15 @@ static reply *add_reply(cp_process *process, void *userdata) {
     r->userdata = userdata;
     cp_vec_push(&process->replies, r);
     return r;
+}
+
+/* Who stops watching wants no answers any more either. */
+static void process_watch(cp_provider *provider, cp_provider_hint *hint, void *userdata) {
+    cp_process *process = (cp_process *)provider;
+    process->hint = hint;
+    process->hint_userdata = userdata;
+    while (!hint && process->replies.count)
+        free_reply(process->replies.items[process->replies.count - 1]);
 }
 
 static void answer_status(void *userdata) {
@@ -309,9 +312,7 @@ static void process_free(cp_provider *provider) {
     cp_process *process = (cp_process *)provider;
     if (!process)
         return;
-    process->hint = NULL;
-    while (process->replies.count)
-        free_reply(process->replies.items[process->replies.count - 1]);
+    process_watch(provider, NULL, NULL);
     while (process->sources.count)
         cp_process_logs_free(provider, process->sources.items[process->sources.count - 1]);
     cp_exec_drop_all(process);

@@ -276,7 +276,8 @@ int cp_lua_remote_stream(cp_lua_stream *stream, const cp_operation *op, const ch
     return cp_http_send(stream->plane->http, &options, on_stream_done, stream, &stream->request, err);
 }
 
-/* connect { socket = path } or connect { url = "http://127.0.0.1:7070" } -> plane | nil, err. Nothing is sent yet. */
+/* connect { socket = path } or connect { url = "unix:PATH" | "http://HOST:PORT" } -> plane | nil, err. Nothing is sent
+ * yet. */
 int cp_lua_connect(lua_State *L) {
     static const char *const KEYS[] = {"socket", "url"};
     if (!lua_istable(L, 1))
@@ -291,13 +292,18 @@ int cp_lua_connect(lua_State *L) {
                                  luaL_typename(L, i));
     const char *socket = lua_tostring(L, 2), *url = lua_tostring(L, 3);
     cp_autoerror cp_error err = {0};
+    if (url && !socket && strncmp(url, "unix:", 5) == 0 && url[5]) {
+        socket = url + (strncmp(url + 5, "//", 2) == 0 ? 7 : 5);
+        url = NULL;
+    }
     if (!socket == !url) {
         cp_fail(&err, CP_E_INVALID, "connect wants either a socket or a url; %s",
                 socket ? "both are given" : "none is given");
         return cp_lua_fail(L, &err);
     }
     if (url && strncmp(url, "http://", 7) != 0) {
-        cp_fail_at(&err, CP_E_INVALID, "url", NULL, "url is '%s'; write it like http://127.0.0.1:7070", url);
+        cp_fail_at(&err, CP_E_INVALID, "url", NULL,
+                   "url is '%s'; write it like unix:/path/plane.db.sock or http://127.0.0.1:7070", url);
         return cp_lua_fail(L, &err);
     }
     cp_lua_plane *plane = cp_lua_plane_new(L);

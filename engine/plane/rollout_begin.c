@@ -100,9 +100,8 @@ static int check_supersede(const cp_wl *wl, const char *release_id, const cp_dep
     bool failed = dep->state == CP_DEPLOYMENT_PAUSED && dep->error && cp_is_empty(dep->held_by);
     if (never_good(wl) || failed)
         return 0; /* what has failed, or was the first, is no reason to wait */
-    return cp_fail(err, CP_E_CONFLICT,
-                   "deployment %s of workload %s is %s; wait for it, abort it, or deploy with supersede = replace",
-                   dep->id, wl->row.slug, cp_deployment_states[dep->state]);
+    return cp_fail_at(err, CP_E_CONFLICT, "supersede", "wait for it, abort it, or deploy with supersede = \"replace\"",
+                      "deployment %s of workload %s is %s", dep->id, wl->row.slug, cp_deployment_states[dep->state]);
 }
 
 /* Guards: the request, else the strategy's, else those of the workload's kind. */

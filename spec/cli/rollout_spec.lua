@@ -26,6 +26,32 @@ describe("rollout", function()
     return (id:gsub("\n", ""))
   end
 
+  it("runs a strategy with the files that it requires", function()
+    os.execute(("mkdir %s/own %s/own/lib"):format(home.folder, home.folder))
+    home:file("own/half.lua", "local steps = require 'lib.steps'\n"
+      .. "return { run = function(rollout) for _, step in ipairs(steps) do rollout:replace(step) end end }")
+    home:file("own/lib/steps.lua", "return { require 'first', '100%' }")
+    home:file("own/first.lua", "return '50%'")
+    home:ok "deploy web --set app.env.VERSION=v2 --strategy own/half.lua"
+    local last = home:json "rollout status web"
+    assert.same({ "half", "succeeded" }, { last.strategy, last.state })
+    home:file("own/half.lua", "require 'absent'")
+    local code, _, err = home:run "deploy web --set app.env.VERSION=v3 --strategy own/half.lua"
+    assert.equal(1, code)
+    assert.matches('half.lua:1: there is no module "absent"', err, 1, true)
+  end)
+
+  it("names what --set changes, and the flag that replaces a rollout under way", function()
+    local code, _, err = home:run "deploy web --set app.resources.memory_mb=3"
+    assert.equal(2, code)
+    assert.matches("--set changes image, env", err, 1, true)
+    home:file("long.lua", "return { run = function(rollout) rollout:sleep '10m' end }")
+    home:ok "deploy web --set app.env.VERSION=v2 --strategy long.lua --detach"
+    code, _, err = home:run "deploy web --set app.env.VERSION=v3"
+    assert.equal(1, code)
+    assert.matches("--supersede replace", err, 1, true)
+  end)
+
   it("status, why and watch name the line at which it waits", function()
     local id = begin()
     local code, out = home:run "rollout status web"

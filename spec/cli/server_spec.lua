@@ -8,6 +8,18 @@ describe("who owns a store", function()
   before_each(function() home = command.open() end)
   after_each(function() home:close() end)
 
+  it("is asked by the path of its socket", function()
+    home:file("web.json", command.web { replicas = 1 })
+    home:ok "up web.json"
+    for _, prefix in ipairs { "unix:", "unix://" } do
+      local out = home:ok("ls --store /nowhere/plane.db --url " .. prefix .. home.socket)
+      assert.matches("web", out)
+    end
+    local code, _, err = home:run "ls --url ftp://x"
+    assert.equal(1, code)
+    assert.matches("write it like unix:/path/plane.db.sock or http://127.0.0.1:7070", err, 1, true)
+  end)
+
   it("is an engine that the first command starts, and says so with its pid and how to stop it", function()
     local out, err = home:ok "ls"
     assert.equal("", out)

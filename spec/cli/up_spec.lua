@@ -15,6 +15,19 @@ describe("up", function()
     return count
   end
 
+  it("shows nothing of a file that is refused", function()
+    home:file("web.json", command.web())
+    home:ok "up web.json"
+    for _, name in ipairs { "web", "other" } do
+      local bad = command.web { name = name, replicas = 3 }
+      bad.services[1].ports[2] = { name = "http" }
+      home:file("bad.json", bad)
+      local code, out, err = home:run "up bad.json --yes"
+      assert.same({ 1, "" }, { code, out })
+      assert.matches("^ctrlplane: services%[0%]%.ports%[1%][^\n]*\n$", err)
+    end
+  end)
+
   it("does not touch the count that the file does not name (A7)", function()
     home:file("web.json", command.web { replicas = 3 })
     home:ok "up web.json"

@@ -24,7 +24,8 @@ local FORMATS = { "table", "wide", "json", "jsonl", "name" }
 
 local function add_common(parser)
   parser:option("--store", "the store to work on; its owner is asked through the socket beside it"):argname "<path>"
-  parser:option("--url", "an engine to ask instead, such as http://127.0.0.1:7070"):argname "<url>"
+  parser:option("--url", "an engine to ask instead: unix:SOCKET, or http://HOST:PORT that is forwarded to one")
+    :argname "<url>"
   parser:option("--output -o", "how data is printed: " .. table.concat(FORMATS, ", ")):argname "<format>"
     :choices(FORMATS)
   parser:option("--wait", "how long to follow at most; exit code 5 when it was not enough"):argname "<duration>"

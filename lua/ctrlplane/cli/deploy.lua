@@ -47,6 +47,28 @@ local function split(text, what)
   return name, value
 end
 
+--- A strategy's file, and the files beside it that it requires, by path: source, files (nil: none). The engine checks
+--- and bounds them; a name that is in no file is its to refuse, with the line.
+function M.strategy_source(path)
+  local source, err = system.read(path)
+  if not source then exit.fail { code = "not_found", field = "strategy", message = err } end
+  local folder = path:match "^(.*/)[^/]*$" or ""
+  local files
+  local function collect(text)
+    for name in text:gmatch "require%s*%(?%s*[\"']([%w_][%w_.-]*)[\"']" do
+      local file = name:gsub("%.", "/") .. ".lua"
+      local found = not name:match "^ctrlplane%." and not (files and files[file]) and system.read(folder .. file)
+      if found then
+        files = files or {}
+        files[file] = found
+        collect(found)
+      end
+    end
+  end
+  collect(source)
+  return source, files
+end
+
 --- The options of `define_rollout` as fields of a request.
 function M.rollout_fields(context)
   local args = context.args
@@ -62,9 +84,7 @@ function M.rollout_fields(context)
     commit_sha = args.commit_sha,
   }
   if args.strategy and (args.strategy:find("/", 1, true) or args.strategy:match "%.lua$") then
-    local source, err = system.read(args.strategy)
-    if not source then exit.fail { code = "not_found", field = "strategy", message = err } end
-    fields.source = source
+    fields.source, fields.files = M.strategy_source(args.strategy)
     fields.strategy = args.strategy:match "([^/]+)%.lua$" or args.strategy:match "[^/]+$"
   elseif args.strategy then
     fields.strategy = args.strategy
@@ -80,6 +100,25 @@ function M.rollout_fields(context)
 end
 
 local LISTS = { command = true, args = true }
+
+-- What a deploy changes of a service; the rest is for a file and `up`.
+local CHANGEABLE = {}
+for _, op in ipairs(core.operations) do
+  for _, field in ipairs(op.name == "workloads.deploy" and op.args.fields or {}) do
+    for _, of in ipairs(field.name == "services" and field.desc.fields or {}) do
+      if of.name ~= "name" then CHANGEABLE[#CHANGEABLE + 1] = of.name end
+    end
+  end
+end
+
+local function check_changeable(path, field)
+  for _, name in ipairs(CHANGEABLE) do
+    if field == name or name == "env" and field:match "^env%.." then return end
+  end
+  local near = core.nearest(field, CHANGEABLE)
+  exit.usage("--set %s: --set changes %s of a service; change other fields in a file, and `up` it%s", path,
+    table.concat(CHANGEABLE, ", "), near and ("; did you mean '%s'?"):format(near) or "")
+end
 
 -- Services by name: what a deploy is laid over.
 local function current_services(w)
@@ -125,6 +164,7 @@ local function service_changes(context, w)
     local path, value = split(text, "--set")
     local name, field = path:match "^([^.]+)%.(.+)$"
     if not name then exit.usage("--set '%s': write SERVICE.FIELD=VALUE, such as app.env.VERSION=v2", text) end
+    check_changeable(path, field)
     local spec = change(name)
     local variable = field:match "^env%.(.+)$"
     if variable then
@@ -176,6 +216,15 @@ function M.finish(context, answer)
   return follow.conclude(context, deployment, in_time, seen)
 end
 
+--- As exit.try, of what starts a rollout: what helps is told as it is typed here.
+function M.try(value, err)
+  if not value and err.code == "conflict" and err.field == "supersede" then
+    exit.fail { code = err.code, field = err.field, message = err.message, details = err.details,
+      hint = "wait for it, abort it (`ctrlplane rollout abort`), or add --supersede replace" }
+  end
+  return exit.try(value, err)
+end
+
 local commands = {}
 
 commands[#commands + 1] = {
@@ -205,7 +254,7 @@ commands[#commands + 1] = {
       context.out:json(request)
       return exit.DONE
     end
-    return M.finish(context, exit.try(context.plane.workloads:deploy(w.id, request)))
+    return M.finish(context, M.try(context.plane.workloads:deploy(w.id, request)))
   end,
 }
 
@@ -231,7 +280,7 @@ commands[#commands + 1] = {
       context.out:say("would %s", what)
       return context.out:plan { what }
     end
-    return M.finish(context, exit.try(context.plane.workloads:rollback(w.id, request)))
+    return M.finish(context, M.try(context.plane.workloads:rollback(w.id, request)))
   end,
 }
 

@@ -11,7 +11,7 @@ local system = require "ctrlplane.cli.system"
 local view = require "ctrlplane.cli.view"
 
 -- The fields of a file that say how to roll out, not what to run.
-local ROLLOUT = { "strategy", "source", "params", "surge", "unavailable", "min_ready", "progress_deadline",
+local ROLLOUT = { "strategy", "source", "files", "params", "surge", "unavailable", "min_ready", "progress_deadline",
   "on_failure", "max_failures", "supersede", "notes", "commit_sha" }
 
 -- The request in the file, with its paths made absolute and the options of the command laid over.
@@ -31,9 +31,8 @@ local function read(context)
   end
   if type(request.strategy) == "string" and request.strategy:match "%.lua$" then
     local file = request.strategy:sub(1, 1) == "/" and request.strategy or folder .. "/" .. request.strategy
-    local source, err = system.read(file)
-    if not source then exit.fail { code = "not_found", field = "strategy", message = err } end
-    request.source, request.strategy = source, file:match "([^/]+)%.lua$"
+    request.source, request.files = deploy.strategy_source(file)
+    request.strategy = file:match "([^/]+)%.lua$"
   end
   for name, value in pairs(deploy.rollout_fields(context)) do request[name] = value end
   return request
@@ -120,7 +119,7 @@ local function change(context, w, request)
     -- Also without a change of the file: what an image's path points to may have moved.
     local options = {}
     for _, name in ipairs(ROLLOUT) do options[name] = request[name] end
-    answer = exit.try(plane.workloads:deploy(w.id, options))
+    answer = deploy.try(plane.workloads:deploy(w.id, options))
   end
   if not answer.unchanged or not what.replicas then return deploy.finish(context, answer) end
   if context.args.detach then
@@ -157,6 +156,8 @@ return {
         -- The engine says it best.
         exit.try(plane.workloads:create(request))
       end
+      -- What will be refused is not shown as a change first.
+      if request.services ~= nil then exit.try(core.model.validate(request.services, { kind = request.kind })) end
       local slug = core.model.slug(request.name)
       local existing, err = nil, nil
       if slug then existing, err = plane.workloads:get(slug) end

@@ -38,7 +38,8 @@ static const char SCRIPT[] =
     "if [ -d \"$1\" ]; then\n"
     "  copy=$2/tree; cp -R -P -T --reflink=auto -- \"$1\" \"$copy\" && chmod -R $modes \"$copy\" || exit 1\n"
     "else copy=$2/file; cp --reflink=auto -- \"$1\" \"$copy\" && chmod 555 \"$copy\" || exit 1; fi\n"
-    "[ \"$(sum \"$copy\")\" = \"$sum\" ] || refuse 'conflict it changed while it was copied; try again'\n";
+    "[ \"$(sum \"$copy\")\" = \"$sum\" ] || refuse 'conflict it changed while it was copied; try again'\n"
+    "find \"$copy\" -type f -exec sync -d {} + || exit 1\n"; /* a release in the store must find it after a power cut */
 
 typedef struct job { /* one image */
     cp_process *process;

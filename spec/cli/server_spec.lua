@@ -8,9 +8,12 @@ describe("who owns a store", function()
   before_each(function() home = command.open() end)
   after_each(function() home:close() end)
 
-  it("is asked by the path of its socket", function()
+  it("keeps store and log to itself, and is asked by the path of its socket", function()
     home:file("web.json", command.web { replicas = 1 })
     home:ok "up web.json"
+    local pipe = assert(io.popen("stat -c %a " .. home.store .. " " .. home.store .. ".log"))
+    assert.equal("600\n600\n", pipe:read "*a")
+    pipe:close()
     for _, prefix in ipairs { "unix:", "unix://" } do
       local out = home:ok("ls --store /nowhere/plane.db --url " .. prefix .. home.socket)
       assert.matches("web", out)

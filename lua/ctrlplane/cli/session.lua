@@ -99,6 +99,8 @@ function M.start(args, out)
   local store = M.store_path(args)
   local program = assert(system.program(), "the path of this program is unknown")
   local log = M.log(store)
+  -- It is its owner's alone, as the store is; one that was there with other permissions is made so.
+  os.execute(("{ (umask 077; : >>%s) && chmod 600 %s; } 2>/dev/null"):format(system.quote(log), system.quote(log)))
   local file, why = io.open(log, "a")
   if not file then
     exit.fail { code = "storage_failed", message = "no engine can be started here: " .. why, hint = ELSEWHERE }

@@ -224,8 +224,8 @@ static bool lives(const cp_inst *inst) {
     return inst->row.applied_generation > 0;
 }
 
-/* Who asks what the workload says does not mean replicas that it has no more, unless by a time or a cursor of theirs, or
- * because there are no others. */
+/* Who asks what the workload says does not mean replicas that it has no more, unless by a time or a cursor of theirs,
+ * or because there are no others. */
 static bool wants_gone(const reader *r, const cp_wl *wl) {
     if (r->since > 0 || r->after_instance)
         return true;

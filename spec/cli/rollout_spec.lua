@@ -26,6 +26,13 @@ describe("rollout", function()
     return (id:gsub("\n", ""))
   end
 
+  it("goes on while the workload is scaled, which is done when the numbers are there", function()
+    local id = begin()
+    local out = home:ok "scale web --replicas 3 --wait 30s"
+    assert.matches("web  deploying  3/3 ready", out, 1, true)
+    assert.equal("running", home:json { "rollout", "status", id }.state)
+  end)
+
   it("runs a strategy with the files that it requires", function()
     os.execute(("mkdir %s/own %s/own/lib"):format(home.folder, home.folder))
     home:file("own/half.lua", "local steps = require 'lib.steps'\n"
@@ -67,7 +74,7 @@ describe("rollout", function()
   end)
 
   it("is held by pause and goes on by resume, by whoever is named", function()
-    local id = begin "--param=middle=2s"
+    local id = begin("--param=middle=" .. (house.asan() and "30s" or "5s")) -- the pause must come within it
     local held = home:json { "rollout", "pause", id }
     assert.equal("paused", held.state)
     local _, code = home:json "rollout status web"

@@ -243,6 +243,8 @@ static int run(cp_plane *plane, cp_call *call, cp_error *err) {
     if ((op->flags & CP_OPERATION_MUTATES) && plane->broken)
         return cp_fail(err, CP_E_STORAGE_FAILED,
                        "the store does not take writes; nothing was changed; it is tried again by itself");
+    if (plane->unreadable)
+        return cp_fail(err, CP_E_STORAGE_FAILED, "the store cannot be read; it is tried again by itself");
     if ((op->flags & CP_OPERATION_ID) && cp_is_empty(call->id))
         return cp_fail_at(err, CP_E_INVALID, "id", NULL, "%s needs an id", op->name);
     if (!call->args) {

@@ -108,6 +108,7 @@ struct cp_plane {
     bool write_failed;    /* because the store failed */
     int64_t recovered_at; /* loop mono: when the store could be trusted again */
     bool broken;          /* after a failed commit, until the store can be trusted again */
+    bool unreadable;      /* broken, and memory holds nothing */
     bool crashed;         /* a failpoint ended this engine: nothing happens any more (specs) */
     uint64_t turn, commits, failed_commits;
     size_t writes;        /* of this turn */

@@ -283,7 +283,7 @@ static void on_recover(void *userdata) {
         r = load(plane, &err);
     }
     if (r == 0) {
-        plane->broken = false;
+        plane->broken = plane->unreadable = false;
         r = go_on(plane, &err);
     }
     if (r < 0) {
@@ -316,7 +316,8 @@ static void on_failed(void *userdata) {
     drop(plane);
     cp_autoerror cp_error err = {0};
     if (load(plane, &err) < 0) {
-        drop(plane); /* reads find nothing rather than half of it */
+        drop(plane); /* half of it would be a lie */
+        plane->unreadable = true;
         cp_plane_tell(plane, CP_TELL_READ, "the store cannot be read", err.message);
     }
     /* One that fails again soon after it recovered is not asked in a hurry. */

@@ -1,6 +1,6 @@
 /* engine/plane/reconcile.c -- One pass over a workload: goals in rows, what is there, decide_workload, rows again.
  * What the actions need from a provider happens after the commit, in operate.c. Must not call providers. */
-#include "plane/internal.h"
+#include "plane/reconciler.h"
 
 #include "base/id.h"
 #include "base/log.h"
@@ -214,6 +214,7 @@ static cp_inst *create(cp_plane *plane, cp_wl *wl, const cp_decide_action *actio
 
 static void destroy(cp_plane *plane, cp_inst *inst, const char *reason) {
     inst->row.desired = CP_DESIRED_DESTROYED;
+    cp_operate_reached(inst); /* the tries of its start are not those of its removal */
     cp_readiness_set(plane, inst, false);
     cp_readiness_free(inst);
     cp_instance_set_state(plane, inst, CP_INSTANCE_DESTROYING, inst->row.message ? inst->row.message : reason);

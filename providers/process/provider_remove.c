@@ -3,6 +3,7 @@
 #include "provider_op.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -77,13 +78,16 @@ bool cp_op_volumes(cp_provider_op *op) {
         op->step = STEP_DONE;
         return true;
     }
-    op->stage = cp_printf("%s/volumes/%s", op->process->data_dir, op->workload_id);
+    op->stage = cp_printf("%s/volumes/.%s", op->process->data_dir, op->workload_id);
     size_t cursor = 0;
     for (void *proc; cp_table_next(op->process->instances, &cursor, NULL, &proc);)
         if (cp_streq(((cp_proc *)proc)->record.workload_id, op->workload_id)) {
             op->step = STEP_DONE; /* the last instance of the workload takes them with it */
             return true;
         }
-    const char *argv[] = {"rm", "-rf", "--", op->stage, NULL};
+    /* Out of the way first: a new instance of the workload makes its own while these are removed. */
+    cp_autofree char *volumes = cp_printf("%s/volumes/%s", op->process->data_dir, op->workload_id);
+    bool moved = rename(volumes, op->stage) == 0 || errno == ENOENT; /* else a removal that failed left its own there */
+    const char *argv[] = {"rm", "-rf", "--", op->stage, moved ? NULL : volumes, NULL};
     return cp_op_job(op, argv, false, cp_printf("removing the volumes of %s", op->workload_slug)) < 0 && cp_op_fail(op);
 }

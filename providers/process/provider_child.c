@@ -84,16 +84,9 @@ static void on_output(evutil_socket_t fd, short what, void *userdata) {
         finish(child);
 }
 
-/* PATH, LANG, and what test builds shorten; helpers need no more of our environment. */
+/* Helpers need no more of our environment than this. */
 static char **environment(void) {
-    static const char *const names[] = {
-        "PATH",
-        "LANG",
-#ifdef CP_FAILPOINTS
-        "CTRLPLANE_TEST_BACKOFF_MS",
-        "CTRLPLANE_TEST_LOG_MAX",
-#endif
-    };
+    static const char *const names[] = {"PATH", "LANG"};
     char **env = cp_alloc0((CP_COUNT(names) + 1) * sizeof *env);
     for (size_t i = 0, n = 0; i < CP_COUNT(names); i++)
         if (getenv(names[i]))

@@ -350,9 +350,14 @@ int cp_run_write(cp_proc *proc, const cp_service *service, const char *previous_
     if (r == 0) {
         record_add(&buf, "instance %s", proc->record.instance_id);
         record_add(&buf, "generation %lld", (long long)proc->record.generation);
-        record_add(&buf, "restart %s", restarts[service->restart]);
-        if (service->role == CP_ROLE_INIT)
-            record_add(&buf, "init 1");
+        bool once = service->role == CP_ROLE_INIT && service->restart == CP_RESTART_ALWAYS; /* `always` is no init's */
+        record_add(&buf, "restart %s", once ? "never" : restarts[service->restart]);
+#ifdef CP_FAILPOINTS /* what specs shorten: ms of the first back-off, bytes of a log file */
+        if (getenv("CTRLPLANE_TEST_BACKOFF_MS"))
+            record_add(&buf, "backoff %s", getenv("CTRLPLANE_TEST_BACKOFF_MS"));
+        if (getenv("CTRLPLANE_TEST_LOG_MAX"))
+            record_add(&buf, "log_max %s", getenv("CTRLPLANE_TEST_LOG_MAX"));
+#endif
         record_add(&buf, "stop_signal %d", signal_number(service->stop_signal));
         record_add(&buf, "stop_timeout %lld", (long long)service->stop_timeout);
         cp_autofree char *work = cp_printf("%s/work/%s", proc->dir, service->name);

@@ -15,7 +15,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <sys/inotify.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -28,8 +27,8 @@ enum {
     STATE = 1200, /* bytes that a state file can have */
 };
 
-static long backoff_first = 1000; /* ms; test builds may shorten it */
-static int notices = -1;          /* inotify of the folder while we wait for others; a user may have few of these */
+static char boot_id[64];
+static int notices = -1; /* inotify of the folder while we wait for others; a user may have few of these */
 
 /* ---- the state file ---- */
 
@@ -57,9 +56,8 @@ static size_t state_text(char text[static STATE]) {
     return (size_t)snprintf(text, STATE,
                             "boot %s\ninstance %s\ngeneration %s\nstate %s\nshim %d\npid %d\nstarted_ms %lld\n"
                             "restarts %ld\nexit_code %d\nmessage %s\nend .\n",
-                            shim_boot_id(), shim_run.instance, shim_run.generation, state.word, (int)getpid(),
-                            (int)state.pid, (long long)state.started_ms, state.restarts, state.exit_code,
-                            state.message);
+                            boot_id, shim_run.instance, shim_run.generation, state.word, (int)getpid(), (int)state.pid,
+                            (long long)state.started_ms, state.restarts, state.exit_code, state.message);
 }
 
 static void save(void) {
@@ -77,18 +75,17 @@ static void save(void) {
 static struct {
     enum { WAITING, RUNNING, CLEANING, BACKOFF, DONE } phase;
     int64_t deadline, began; /* monotonic ms; deadline 0: none */
-    int64_t delay;           /* of the last back-off */
+    int64_t delay, look;     /* ms: of the last back-off; until the next look at what is left over */
     long ooms;
     bool stopping, again, killed;
     const char *then; /* after the clean-up: a final word, or "backoff" */
-    int quick;        /* ms until the next look at what is left over */
 } life;
 
 static void clean_then(const char *word) {
     life.then = word;
     life.phase = CLEANING;
-    life.quick = 1;
-    life.deadline = 0;
+    life.look = 1;
+    life.deadline = shim_ms(CLOCK_MONOTONIC) + life.look;
     shim_kill_children(true);
 }
 
@@ -154,8 +151,7 @@ static void exited(int status) {
         say(state.message, "killed by signal %d (%s)", sig, sigabbrev_np(sig) ? sigabbrev_np(sig) : "?");
     else
         say(state.message, "exited with code %d", state.exit_code);
-    bool retry = (shim_is(shim_run.restart, "always") && !shim_run.init) ||
-                 (shim_is(shim_run.restart, "on_failure") && status != 0);
+    bool retry = shim_is(shim_run.restart, "always") || (shim_is(shim_run.restart, "on_failure") && status != 0);
     const char *then = life.stopping ? "stopped" : retry ? "backoff" : status == 0 ? "exited" : "failed";
     if (shim_is(then, "backoff")) {
         state.word = then; /* told at once; a final word only once nothing is left */
@@ -174,8 +170,9 @@ static void cleaned(void) {
         begin();
     } else if (shim_is(life.then, "backoff")) {
         int64_t now = shim_ms(CLOCK_MONOTONIC);
-        bool first = !life.delay || now - life.began >= 10 * backoff_first; /* it ran a while: a new story */
-        life.delay = first ? backoff_first : life.delay * 2 < 60 * backoff_first ? life.delay * 2 : 60 * backoff_first;
+        const int64_t least = shim_run.backoff, most = 60 * least;
+        bool first = !life.delay || now - life.began >= 10 * least; /* it ran a while: a new story */
+        life.delay = first ? least : life.delay * 2 < most ? life.delay * 2 : most;
         life.deadline = now + life.delay;
         life.phase = BACKOFF;
         state.word = "backoff";
@@ -200,9 +197,9 @@ static void reap(void) {
 static int look(const char *other, bool done) {
     char path[96], text[STATE];
     snprintf(path, sizeof path, "%s.state", other);
-    if (!shim_slurp(path, text, sizeof text) || !shim_is(shim_field(text, "generation"), shim_run.generation))
+    if (!shim_slurp(path, text, sizeof text) || !shim_is(shim_value(text, "generation", ""), shim_run.generation))
         return 0; /* not started yet, or what is left of an earlier generation */
-    const char *word = shim_field(text, "state");
+    const char *word = shim_value(text, "state", "");
     if (shim_is(word, "failed") || shim_is(word, "stopped")) {
         say(state.message, "%.63s %s, and this waits for it", other, word);
         return -1;
@@ -211,22 +208,20 @@ static int look(const char *other, bool done) {
 }
 
 static void wait_for_others(void) {
-    for (size_t i = 0; i < shim_run.done.count + shim_run.after.count; i++) {
-        bool done = i < shim_run.done.count;
-        int r = look(done ? shim_run.done.items[i] : shim_run.after.items[i - shim_run.done.count], done);
-        if (r < 0)
-            clean_then("failed");
-        if (r <= 0)
-            return;
-    }
+    for (int done = 1; done >= 0; done--)
+        for (char **other = done ? shim_run.done : shim_run.after; *other; other++) {
+            int r = look(*other, done);
+            if (r < 0)
+                clean_then("failed");
+            if (r <= 0)
+                return;
+        }
     begin();
 }
 
 static void on_time(void) {
-    if (life.phase == CLEANING) {
-        shim_kill_children(true);
-        life.quick = life.quick < 100 ? life.quick * 2 : 100;
-    } else if (life.deadline && shim_ms(CLOCK_MONOTONIC) >= life.deadline) {
+    int64_t now = shim_ms(CLOCK_MONOTONIC);
+    if (life.deadline && now >= life.deadline) {
         life.deadline = 0;
         if (life.phase == BACKOFF) {
             state.restarts++;
@@ -235,6 +230,10 @@ static void on_time(void) {
             life.killed = true;
             kill(-state.pid, SIGKILL);
             shim_kill_children(true);
+        } else {
+            shim_kill_children(true);
+            life.look = life.look < 100 ? life.look * 2 : 100;
+            life.deadline = now + life.look;
         }
     }
     if (state.unsaved)
@@ -244,14 +243,9 @@ static void on_time(void) {
 }
 
 static int patience(void) { /* ms until on_time has something to do */
-    bool blind = life.phase == WAITING && notices < 0;
-    int64_t left = blind || state.unsaved || shim_log_owes() ? 1000 : -1;
-    if (life.deadline) {
-        int64_t until = life.deadline - shim_ms(CLOCK_MONOTONIC);
-        until = until < 0 ? 0 : until > 3600000 ? 3600000 : until;
-        left = left < 0 || until < left ? until : left;
-    }
-    return life.phase == CLEANING ? life.quick : (int)left;
+    bool soon = life.deadline || state.unsaved || shim_log_owes() || (life.phase == WAITING && notices < 0);
+    int64_t left = life.deadline ? life.deadline - shim_ms(CLOCK_MONOTONIC) : 1000;
+    return !soon ? -1 : left < 0 ? 0 : left < 1000 ? (int)left : 1000;
 }
 
 static void command(int *client) {
@@ -325,14 +319,15 @@ static bool take_lock(void) {
 /* What the shim before us knew; true when it was killed in the middle, so that a run of it may still be there. */
 static bool inherit(void) {
     char text[STATE];
-    if (!shim_slurp(shim_file("state"), text, sizeof text) || !shim_is(shim_field(text, "boot"), shim_boot_id()))
+    shim_slurp("/proc/sys/kernel/random/boot_id", boot_id, sizeof boot_id);
+    if (!shim_slurp(shim_file("state"), text, sizeof text) || !shim_is(shim_value(text, "boot", ""), boot_id))
         return false;
-    const char *word = shim_field(text, "state");
+    const char *word = shim_value(text, "state", "");
     if (shim_is(word, "exited") || shim_is(word, "failed") || shim_is(word, "stopped"))
         return false;
     bool ran = !shim_is(word, "waiting");
-    if (shim_is(shim_field(text, "generation"), shim_run.generation))
-        state.restarts = atol(shim_field(text, "restarts")) + ran;
+    if (shim_is(shim_value(text, "generation", ""), shim_run.generation))
+        state.restarts = atol(shim_value(text, "restarts", "0")) + ran;
     return true;
 }
 
@@ -351,7 +346,7 @@ static int mode_run(const char *dir) {
     setsid();
     shim_enter(dir);
     if (!take_lock()) {
-        shim_answer("ok: it runs already\n");
+        dprintf(2, "ok: it runs already\n");
         return 0;
     }
     if (inherit())
@@ -359,7 +354,7 @@ static int mode_run(const char *dir) {
     int signals = shim_signals(), door = listen_at(shim_file("sock"));
     if (signals < 0 || door < 0)
         shim_die("cannot serve %s: %s", shim_file("sock"), strerror(errno));
-    if (shim_run.done.count + shim_run.after.count)
+    if (shim_run.done[0] || shim_run.after[0])
         notices = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (notices >= 0)
         inotify_add_watch(notices, ".", IN_MOVED_TO);
@@ -367,7 +362,7 @@ static int mode_run(const char *dir) {
     save();
     if (state.unsaved) /* nobody could see what becomes of it */
         shim_die("%s: %s", shim_file("state"), strerror(errno));
-    shim_answer("ok\n");
+    dprintf(2, "ok\n");
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int i = 0; i < 3; i++)
         dup2(null, i);
@@ -391,23 +386,18 @@ static int mode_sweep(const char *dir) {
     save();
     if (state.unsaved)
         shim_die("%s cannot be written: %s", shim_file("state"), strerror(errno));
-    shim_answer("ok\n");
+    dprintf(2, "ok\n");
     return 0;
 }
 
 int main(int argc, char **argv) {
-#ifdef CP_FAILPOINTS
-    backoff_first = getenv("CTRLPLANE_TEST_BACKOFF_MS") ? atol(getenv("CTRLPLANE_TEST_BACKOFF_MS")) : backoff_first;
-    shim_log_max = getenv("CTRLPLANE_TEST_LOG_MAX") ? atol(getenv("CTRLPLANE_TEST_LOG_MAX")) : shim_log_max;
-#endif
     shim_service = argc > 3 ? argv[3] : "";
-    shim_report = 1;
     if (argc == 4 && shim_is(argv[1], "run"))
         return mode_run(argv[2]);
     if (argc == 4 && shim_is(argv[1], "sweep"))
         return mode_sweep(argv[2]);
     if (argc > 4 && shim_is(argv[1], "exec"))
         return shim_mode_exec(argv[2], argv + 4);
-    fprintf(stderr, "ctrlplane-shim is started by ctrlplane: run|sweep DIR SERVICE, exec DIR SERVICE COMMAND...\n");
+    dprintf(2, "ctrlplane-shim is started by ctrlplane: run|sweep DIR SERVICE, exec DIR SERVICE COMMAND...\n");
     return 2;
 }

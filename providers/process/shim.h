@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
@@ -13,15 +14,11 @@
 
 enum { SHIM_PIECE = 16 << 10 }; /* bytes of a line in one log record; longer lines are several records, flagged P */
 
-typedef struct shim_list { /* NULL-terminated once anything was added */
-    char **items;
-    size_t count;
-} shim_list;
-
-typedef struct shim_run_spec { /* SERVICE.run */
-    shim_list argv, env, after, done, cgroups, groups;
-    const char *instance, *generation, *workdir, *restart, *oom;
-    long init, uid, gid, memory, stop_signal, stop_timeout; /* memory: RLIMIT_AS, 0: not limited this way */
+typedef struct shim_run_spec { /* SERVICE.run; lists end with NULL */
+    char **argv, **env, **after, **done, **cgroups, **groups;
+    const char *instance, *generation, *workdir, *restart, *oom; /* workdir, oom: may be NULL */
+    long uid, gid, memory, stop_signal, stop_timeout;            /* memory: RLIMIT_AS, 0: not limited this way */
+    long backoff, log_max;                                       /* ms, of the first; bytes of a log file */
 } shim_run_spec;
 extern shim_run_spec shim_run;
 
@@ -40,22 +37,15 @@ typedef struct shim_failure { /* what a child could not do before it became the 
 } shim_failure;
 
 extern const char *shim_service;
-extern int shim_report; /* where the one answer to whoever started us goes, until it was given */
-extern long shim_log_max;
 extern shim_stream shim_out, shim_err;
 
-static inline bool shim_is(const char *a, const char *b) {
-    return strcmp(a, b) == 0;
-}
-
 /* shim_child.c */
-void shim_answer(const char *format, ...) __attribute__((format(printf, 1, 2)));
-#define shim_die(...) (shim_answer(__VA_ARGS__), exit(1))
+#define shim_die(...) (dprintf(2, __VA_ARGS__), exit(1)) /* 2: to whoever started us, until it was answered */
+bool shim_is(const char *a, const char *b);
 int64_t shim_ms(clockid_t clock);
 const char *shim_file(const char *suffix);                  /* SERVICE.suffix; lent until the fourth next call */
-bool shim_slurp(const char *path, char *text, size_t size); /* a small file whole; false when it cannot be read */
-const char *shim_field(const char *text, const char *key);  /* of "key value" lines; lent until the next call */
-const char *shim_boot_id(void);
+bool shim_slurp(const char *path, char *text, size_t size); /* a small file, lines as records; false: not readable */
+const char *shim_value(const char *records, const char *key, const char *otherwise); /* lent: it points into them */
 void shim_enter(const char *dir);                          /* a clean process, in dir, that knows what to run */
 int shim_signals(void);                                    /* all blocked; a descriptor that tells of them */
 pid_t shim_start(int out_fd, int err_fd, shim_failure *f); /* comes back when it was exec'ed; -1: see *f */

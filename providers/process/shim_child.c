@@ -1,5 +1,5 @@
-/* providers/process/shim_child.c -- How the shim's child becomes the service, with nothing inherited that it should not
- * have, and how everything that came of it is ended. Also `exec`: the same for a command beside the service.
+/* providers/process/shim_child.c -- What is to run; how a child becomes the service, with nothing inherited that it
+ * should not have; and how everything that came of it is ended. Also `exec`: the same for a command beside the service.
  * Must not know states, restarts or logs. */
 #include "providers/process/shim.h"
 
@@ -9,8 +9,6 @@
 #include <grp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -25,27 +23,12 @@ enum {
 };
 
 const char *shim_service;
-int shim_report = -1;
+shim_run_spec shim_run;
 
 /* ---- small things ---- */
 
-__attribute__((format(printf, 1, 2))) void shim_answer(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    if (shim_report >= 0) {
-        vdprintf(shim_report, format, args);
-        close(shim_report);
-    }
-    va_end(args);
-    shim_report = -1;
-}
-
-static void add(shim_list *to, char *item) {
-    to->items = realloc(to->items, (to->count + 2) * sizeof *to->items);
-    if (!to->items)
-        shim_die("out of memory");
-    to->items[to->count++] = item;
-    to->items[to->count] = NULL;
+bool shim_is(const char *a, const char *b) {
+    return strcmp(a, b) == 0;
 }
 
 int64_t shim_ms(clockid_t clock) {
@@ -62,103 +45,93 @@ const char *shim_file(const char *suffix) { /* SERVICE.suffix; lent until the fo
     return name;
 }
 
-/* Reads a small file whole; false when it cannot be. */
-bool shim_slurp(const char *path, char *text, size_t size) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
-    if (fd >= 0)
-        close(fd);
-    text[n > 0 ? n : 0] = '\0';
-    return n >= 0;
-}
-
-static bool put(const char *path, const char *text) {
+/* Writes a word to a file of the kernel. */
+static bool put(const char *folder, const char *file, const char *word) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, file);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
-    bool ok = fd >= 0 && write(fd, text, strlen(text)) > 0;
+    bool ok = fd >= 0 && write(fd, word, strlen(word)) > 0;
     if (fd >= 0)
         close(fd);
     return ok;
 }
 
-/* The value of "key value" in lines of text, lent until the next call; "" when absent. */
-const char *shim_field(const char *text, const char *key) {
-    static char value[64];
+/* ---- records: "key value", each ended by a NUL, the last by two ---- */
+
+bool shim_slurp(const char *path, char *text, size_t size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, size - 2);
+    if (fd >= 0)
+        close(fd);
+    memset(text + (n > 0 ? n : 0), 0, 2);
+    for (char *line = text; (line = strchr(line, '\n'));)
+        *line++ = '\0';
+    return n >= 0;
+}
+
+/* The value of the next record of that key; NULL: there is none. */
+static char *next(char **records, const char *key) {
     size_t n = strlen(key);
-    value[0] = '\0';
-    for (const char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
-        if (strncmp(line, key, n) == 0 && line[n] == ' ')
-            snprintf(value, sizeof value, "%.*s", (int)strcspn(line + n + 1, "\n"), line + n + 1);
-    return value;
+    while (**records) {
+        char *record = *records;
+        *records += strlen(record) + 1;
+        if (strncmp(record, key, n) == 0 && record[n] == ' ')
+            return record + n + 1;
+    }
+    return NULL;
 }
 
-const char *shim_boot_id(void) {
-    static char boot[64];
-    if (!boot[0] && shim_slurp("/proc/sys/kernel/random/boot_id", boot, sizeof boot))
-        boot[strcspn(boot, "\n")] = '\0';
-    return boot;
+const char *shim_value(const char *records, const char *key, const char *otherwise) {
+    char *at = (char *)(uintptr_t)records, *value = next(&at, key);
+    return value ? value : otherwise;
 }
 
-/* ---- what to run ---- */
-
-shim_run_spec shim_run = {
-    .instance = "", .generation = "0", .restart = "always", .uid = -1, .stop_signal = SIGTERM, .stop_timeout = 10000};
-
-static const struct {
-    const char *key;
-    shim_list *many;
-    const char **text;
-    long *number;
-} keys[] = {
-    {"arg", .many = &shim_run.argv},
-    {"env", .many = &shim_run.env},
-    {"after", .many = &shim_run.after},
-    {"done", .many = &shim_run.done},
-    {"cgroup", .many = &shim_run.cgroups},
-    {"group", .many = &shim_run.groups},
-    {"instance", .text = &shim_run.instance},
-    {"restart", .text = &shim_run.restart},
-    {"generation", .text = &shim_run.generation},
-    {"oom", .text = &shim_run.oom},
-    {"workdir", .text = &shim_run.workdir},
-    {"init", .number = &shim_run.init},
-    {"uid", .number = &shim_run.uid},
-    {"gid", .number = &shim_run.gid},
-    {"memory", .number = &shim_run.memory},
-    {"stop_signal", .number = &shim_run.stop_signal},
-    {"stop_timeout", .number = &shim_run.stop_timeout},
-};
+static char **values(char *records, const char *key) {
+    char **all = NULL;
+    size_t count = 0;
+    do {
+        all = realloc(all, (count + 1) * sizeof *all);
+        if (!all)
+            shim_die("out of memory");
+    } while ((all[count++] = next(&records, key)));
+    return all;
+}
 
 static void read_run(void) {
     struct stat st;
     int fd = open(shim_file("run"), O_RDONLY | O_CLOEXEC);
-    char *text =
-        fd >= 0 && fstat(fd, &st) == 0 ? calloc(1, (size_t)st.st_size + 1) : NULL; /* kept: lists point into it */
-    if (!text || read(fd, text, (size_t)st.st_size) != st.st_size)
+    size_t size = fd >= 0 && fstat(fd, &st) == 0 ? (size_t)st.st_size : 0;
+    char *text = calloc(1, size + 2); /* kept: what is to run points into it */
+    if (!text || !size || read(fd, text, size) != (ssize_t)size)
         shim_die("%s cannot be read: %s", shim_file("run"), strerror(errno));
     close(fd);
-    for (char *record = text, *next; record < text + st.st_size; record = next) {
-        next = record + strlen(record) + 1;
-        char *value = strchr(record, ' ');
-        if (value)
-            *value++ = '\0';
-        for (size_t i = 0; value && i < sizeof keys / sizeof keys[0]; i++) {
-            if (strcmp(keys[i].key, record) != 0)
-                continue;
-            if (keys[i].many)
-                add(keys[i].many, value);
-            else if (keys[i].text)
-                *keys[i].text = value;
-            else
-                *keys[i].number = atol(value);
-        }
-    }
-    if (!shim_run.argv.count)
+    shim_run = (shim_run_spec){
+        .argv = values(text, "arg"),
+        .env = values(text, "env"),
+        .after = values(text, "after"),
+        .done = values(text, "done"),
+        .cgroups = values(text, "cgroup"),
+        .groups = values(text, "group"),
+        .instance = shim_value(text, "instance", ""),
+        .generation = shim_value(text, "generation", "0"),
+        .restart = shim_value(text, "restart", "always"),
+        .workdir = shim_value(text, "workdir", NULL),
+        .oom = shim_value(text, "oom", NULL),
+        .uid = atol(shim_value(text, "uid", "-1")),
+        .gid = atol(shim_value(text, "gid", "0")),
+        .memory = atol(shim_value(text, "memory", "0")),
+        .stop_signal = atol(shim_value(text, "stop_signal", "15")),
+        .stop_timeout = atol(shim_value(text, "stop_timeout", "10000")),
+        .backoff = atol(shim_value(text, "backoff", "1000")),
+        .log_max = atol(shim_value(text, "log_max", "10485760")),
+    };
+    if (!shim_run.argv[0])
         shim_die("%s names no command", shim_file("run"));
 }
 
 /* ---- the child ---- */
 
-static void child_fail(const char *what, const char *subject) {
+__attribute__((noreturn)) static void child_fail(const char *what, const char *subject) {
     shim_failure f = {.code = errno};
     snprintf(f.what, sizeof f.what, "%s %s", what, subject);
     _exit(write(3, &f, sizeof f) < 0 ? 126 : 127);
@@ -181,28 +154,28 @@ static void limit(__rlimit_resource_t what, rlim_t soft) {
 static void take_user(void) {
     gid_t groups[256];
     size_t n = 0;
-    for (; n < shim_run.groups.count && n < 256; n++)
-        groups[n] = (gid_t)atol(shim_run.groups.items[n]);
+    for (; shim_run.groups[n] && n < 256; n++)
+        groups[n] = (gid_t)atol(shim_run.groups[n]);
     gid_t gid = (gid_t)shim_run.gid;
     uid_t uid = (uid_t)shim_run.uid;
     if (setgroups(n, groups) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
         child_fail("taking on", "the user");
 }
 
-static void find_and_exec(void) {
-    const char *command = shim_run.argv.items[0], *path = "/usr/local/bin:/usr/bin:/bin";
-    for (size_t i = 0; i < shim_run.env.count; i++)
-        if (strncmp(shim_run.env.items[i], "PATH=", 5) == 0)
-            path = shim_run.env.items[i] + 5;
+__attribute__((noreturn)) static void find_and_exec(void) {
+    const char *command = shim_run.argv[0], *path = "/usr/local/bin:/usr/bin:/bin";
+    for (char **e = shim_run.env; *e; e++)
+        if (strncmp(*e, "PATH=", 5) == 0)
+            path = *e + 5;
     int code = ENOENT;
     if (strchr(command, '/')) {
-        execve(command, shim_run.argv.items, shim_run.env.items);
+        execve(command, shim_run.argv, shim_run.env);
         code = errno;
         path = NULL;
     }
     for (char full[4096]; path; path = strchr(path, ':') ? strchr(path, ':') + 1 : NULL) {
         snprintf(full, sizeof full, "%.*s/%s", (int)strcspn(path, ":"), path, command);
-        execve(full, shim_run.argv.items, shim_run.env.items);
+        execve(full, shim_run.argv, shim_run.env);
         code = errno == ENOENT || errno == ENOTDIR ? code : errno;
     }
     errno = code;
@@ -215,20 +188,15 @@ __attribute__((noreturn)) static void child(pid_t shim, int out_fd, int err_fd, 
     default_signals();
     sigprocmask(SIG_SETMASK, &none, NULL);
     setsid();
-    const int from[4] = {open("/dev/null", O_RDONLY), out_fd, err_fd, status_fd};
-    int high[4];
-    for (int i = 0; i < 4; i++)
-        high[i] = fcntl(from[i], F_DUPFD, 10);
-    for (int i = 0; i < 4; i++)
-        dup2(high[i], i);
+    dup2(open("/dev/null", O_RDONLY), 0); /* what was below 3 is open: all of these are above, or where they belong */
+    dup2(out_fd, 1);
+    dup2(err_fd, 2);
+    dup2(status_fd, 3);
     fcntl(3, F_SETFD, FD_CLOEXEC);
     syscall(SYS_close_range, 4u, ~0u, 0u);
-    for (size_t i = 0; i < shim_run.cgroups.count; i++) {
-        char path[512];
-        snprintf(path, sizeof path, "%s/cgroup.procs", shim_run.cgroups.items[i]);
-        put(path, "0"); /* whether the group can be used was seen when it was made */
-    }
-    put("/proc/self/oom_score_adj", "0");
+    for (char **group = shim_run.cgroups; *group; group++)
+        put(*group, "cgroup.procs", "0"); /* whether the group can be used was seen when it was made */
+    put("/proc/self", "oom_score_adj", "0");
     umask(022);
     limit(RLIMIT_NOFILE, NOFILE);
     limit(RLIMIT_CORE, 0);
@@ -243,10 +211,8 @@ __attribute__((noreturn)) static void child(pid_t shim, int out_fd, int err_fd, 
     if (shim_run.workdir && chdir(shim_run.workdir) < 0)
         child_fail("workdir", shim_run.workdir);
     find_and_exec();
-    _exit(127);
 }
 
-/* Starts the command, and comes back when it was exec'ed; -1 and *f when it was not. */
 pid_t shim_start(int out_fd, int err_fd, shim_failure *f) {
     int status[2] = {-1, -1};
     pid_t shim = getpid(), pid = pipe2(status, O_CLOEXEC) < 0 ? -1 : fork();
@@ -263,7 +229,9 @@ pid_t shim_start(int out_fd, int err_fd, shim_failure *f) {
 
 /* ---- what is left over ---- */
 
-static void kill_listed(const char *path) { /* a file of pids, as the kernel writes them */
+static void kill_listed(const char *folder, const char *file) { /* of pids, as the kernel writes them */
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, file);
     FILE *f = fopen(path, "re");
     for (int pid; f && fscanf(f, "%d", &pid) == 1;)
         if (pid > 1)
@@ -272,35 +240,30 @@ static void kill_listed(const char *path) { /* a file of pids, as the kernel wri
         fclose(f);
 }
 
-static void shim_groups_kill(void) {
-    for (size_t i = 0; i < shim_run.cgroups.count; i++) {
-        char path[512];
-        snprintf(path, sizeof path, "%s/cgroup.kill", shim_run.cgroups.items[i]);
-        if (put(path, "1"))
-            continue;
-        snprintf(path, sizeof path, "%s/cgroup.procs", shim_run.cgroups.items[i]);
-        kill_listed(path);
-    }
+static void kill_groups(void) {
+    for (char **group = shim_run.cgroups; *group; group++)
+        if (!put(*group, "cgroup.kill", "1"))
+            kill_listed(*group, "cgroup.procs");
 }
 
 void shim_groups_remove(void) {
-    for (size_t i = 0; i < shim_run.cgroups.count; i++)
-        for (int tries = 0; tries < 20 && rmdir(shim_run.cgroups.items[i]) < 0 && errno == EBUSY; tries++)
+    for (char **group = shim_run.cgroups; *group; group++)
+        for (int tries = 0; tries < 20 && rmdir(*group) < 0 && errno == EBUSY; tries++)
             usleep(2000); /* the last process was reaped, and is on its way out of the group */
 }
 
 long shim_oom_kills(void) {
     char text[2048];
-    return shim_run.oom && shim_slurp(shim_run.oom, text, sizeof text) ? atol(shim_field(text, "oom_kill")) : 0;
+    return shim_run.oom && shim_slurp(shim_run.oom, text, sizeof text) ? atol(shim_value(text, "oom_kill", "0")) : 0;
 }
 
 /* Kills every child, and what descends from us becomes a child as its parents die: we are the subreaper. */
 void shim_kill_children(bool groups) {
     char path[64];
     if (groups)
-        shim_groups_kill();
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-    kill_listed(path);
+        kill_groups();
+    snprintf(path, sizeof path, "/proc/self/task/%d", (int)getpid());
+    kill_listed(path, "children");
 }
 
 /* Does the process carry this instance and this service in its environment? */
@@ -320,12 +283,11 @@ static bool is_ours(pid_t pid) {
     return found == 3;
 }
 
-/* Ends what a killed shim of this service left. A pid alone proves nothing: the process is held while it is looked at.
- */
+/* Ends what a killed shim of this service left. A pid alone proves nothing: a process is held while it is looked at. */
 void shim_sweep(void) {
     for (int round = 0, found = 1; found && round < 100; round++) {
         found = 0;
-        shim_groups_kill();
+        kill_groups();
         DIR *proc = opendir("/proc");
         for (struct dirent *e; proc && (e = readdir(proc));) {
             pid_t pid = (pid_t)atol(e->d_name);
@@ -366,11 +328,9 @@ int shim_signals(void) {
 }
 
 int shim_mode_exec(const char *dir, char **argv) {
-    shim_report = 2;
     shim_enter(dir);
-    shim_run.argv = (shim_list){0};
-    for (; *argv; argv++)
-        add(&shim_run.argv, *argv);
+    free(shim_run.argv); /* of the service */
+    shim_run.argv = argv;
     int signals = shim_signals(), status, code = -1;
     shim_failure f;
     pid_t pid = shim_start(1, 1, &f), got;
@@ -394,6 +354,6 @@ int shim_mode_exec(const char *dir, char **argv) {
             shim_kill_children(false); /* not the control group: the service itself is in it */
     } while (got >= 0);
     if (code >= 0)
-        shim_answer("exit %d\n", code);
+        dprintf(2, "exit %d\n", code);
     return 0;
 }

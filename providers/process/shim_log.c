@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,7 +15,6 @@ enum {
     LOG_KEEP = 3,        /* rotated files beside the current one */
 };
 
-long shim_log_max = 10 << 20;
 shim_stream shim_out = {.fd = -1, .name = "stdout"}, shim_err = {.fd = -1, .name = "stderr"};
 
 static struct {
@@ -46,7 +44,7 @@ static void stamp(void) {
 
 /* Appends, or leaves the file as it was; 0 or the errno. */
 static int log_append(const char *text, size_t len) {
-    if (logs.stuck && logs.size > 2 * (int64_t)shim_log_max + LOG_SLACK)
+    if (logs.stuck && logs.size > 2 * (int64_t)shim_run.log_max + LOG_SLACK)
         return logs.why; /* it cannot be rotated: it must not fill the disk either */
     ssize_t n = write(logs.fd, text, len);
     int why = n < 0 ? errno : ENOSPC;
@@ -103,7 +101,7 @@ static int log_ready(void) {
 
 static void log_rotate(void) {
     bool within = shim_out.open || shim_err.open;
-    if (logs.size < shim_log_max + (within ? LOG_SLACK : 0) || logs.size < logs.stuck + shim_log_max / 8)
+    if (logs.size < shim_run.log_max + (within ? LOG_SLACK : 0) || logs.size < logs.stuck + shim_run.log_max / 8)
         return;
     for (int i = LOG_KEEP; i > 0; i--) {
         char from[96], to[96];

@@ -77,7 +77,7 @@ typedef struct cp_service {
     cp_map env;
     cp_list ports;                 /* cp_port */
     cp_list volumes;               /* cp_volume */
-    cp_health_check *health_check; /* NULL: ready when it runs */
+    cp_health_check *health_check; /* NULL: ready when it has run for a second */
     cp_list secrets;               /* cp_secret_ref */
     cp_list config_files;          /* cp_config_file */
     cp_map annotations;

@@ -122,7 +122,7 @@ static const cp_field service_fields[] = {
     FIELD(CP_MAP, env, "environment variables; ${port.<name>} and the like are replaced", BOUNDS(0, CP_MAX_ENV)),
     FIELD(CP_LIST, ports, "ports that the service listens on", OF(cp_port_desc), BOUNDS(0, CP_MAX_PORTS)),
     FIELD(CP_LIST, volumes, "folders that outlive the process", OF(cp_volume_desc), BOUNDS(0, CP_MAX_VOLUMES)),
-    FIELD(CP_POINTER, health_check, "how to tell that it is ready; without one it is ready when it runs",
+    FIELD(CP_POINTER, health_check, "how to tell that it is ready; without one when it has run for a second",
           OF(cp_health_check_desc), FLAGS(CP_NULLABLE)),
     FIELD(CP_LIST, secrets, "secrets by reference", OF(cp_secret_ref_desc), BOUNDS(0, CP_MAX_ENV)),
     FIELD(CP_LIST, config_files, "files that are written before it starts", OF(cp_config_file_desc),

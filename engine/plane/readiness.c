@@ -1,5 +1,6 @@
 /* engine/plane/readiness.c -- Is an instance ready? Providers that can probe answer themselves (CP_CAN_PROBE); for the
- * others each service's health check is run here. A service without one is ready when it runs.
+ * others each service's health check is run here. A service without one is ready when it has run for a second: one that
+ * dies as soon as it starts would else count as available, between two restarts, and a rollout of it succeed.
  * Until a check passes for the first time it is tried often; then every interval, and `retries` failures in a row make
  * it not ready. Time in which the loop stalled is not held against anybody. Must not know rollouts. */
 #include "plane/internal.h"
@@ -12,8 +13,9 @@
 #include <string.h>
 
 enum {
-    FIRST = 50,   /* ms after a service was seen running */
-    EAGER = 1000, /* between tries until the first success, at most */
+    FIRST = 50,    /* ms after a service was seen running */
+    EAGER = 1000,  /* between tries until the first success, at most */
+    SETTLE = 1000, /* how long a service without a check has to run */
 };
 
 typedef struct check {
@@ -88,6 +90,10 @@ static void sum_up(cp_plane *plane, cp_inst *inst);
 
 static void schedule(check *c, bool first) {
     const cp_health_check *spec = service_of(c)->health_check;
+    if (!spec) {
+        cp_timer_start(c->timer, SETTLE);
+        return;
+    }
     int64_t wait = first ? FIRST : spec->interval;
     if (!first && !c->passed && wait > EAGER)
         wait = EAGER;
@@ -194,6 +200,11 @@ static void begin(void *userdata) {
     if (cp_plane_stopped(c->plane) || c->probe || c->exec)
         return;
     const cp_health_check *spec = service_of(c)->health_check;
+    if (!spec) { /* it has run for long enough */
+        c->healthy = c->passed = true;
+        sum_up(c->plane, c->inst);
+        return;
+    }
     cp_provider *provider = cp_plane_provider(c->plane, c->inst->row.provider_name);
     c->begun_mono = cp_loop_mono(c->plane->loop);
     c->begun_watched = cp_loop_watched(c->plane->loop);
@@ -212,7 +223,7 @@ static void make_checks(cp_plane *plane, cp_inst *inst) {
     all->items = cp_alloc0(services->count * sizeof *all->items);
     for (size_t i = 0; i < services->count; i++) {
         const cp_service *service = CP_LIST_AT(services, cp_service, i);
-        if (!service->health_check || service->role == CP_ROLE_INIT)
+        if (service->role == CP_ROLE_INIT)
             continue;
         check *c = &all->items[all->count++];
         /* An engine that starts over running instances believes its predecessor until the checks say otherwise. */
@@ -265,14 +276,15 @@ static void sum_up(cp_plane *plane, cp_inst *inst) {
             continue;
         cp_service_status *status = status_of(inst, service->name);
         const check *c = check_of(inst, service->name);
-        bool one = status && cp_streq(status->state, "running") && (!service->health_check || (c && c->healthy));
+        bool one = status && cp_streq(status->state, "running") && c && c->healthy;
         ready = ready && one;
         if (!status)
             continue;
-        const char *message = c && !one ? c->message : NULL;
-        if (status->ready != one || (c && !cp_streq(status->message, message))) {
+        bool checked = c && service->health_check; /* without a check the provider's message stays */
+        const char *message = checked && !one ? c->message : NULL;
+        if (status->ready != one || (checked && !cp_streq(status->message, message))) {
             status->ready = one;
-            if (c)
+            if (checked)
                 cp_set_string(&status->message, message);
             changed = true;
         }

@@ -153,7 +153,7 @@
 ---@field env? table<string, string> environment variables; ${port.<name>} and the like are replaced
 ---@field ports? ctrlplane.Port[] ports that the service listens on
 ---@field volumes? ctrlplane.Volume[] folders that outlive the process
----@field health_check? ctrlplane.HealthCheck how to tell that it is ready; without one it is ready when it runs
+---@field health_check? ctrlplane.HealthCheck how to tell that it is ready; without one when it has run for a second
 ---@field secrets? ctrlplane.SecretRef[] secrets by reference
 ---@field config_files? ctrlplane.ConfigFile[] files that are written before it starts
 ---@field annotations? table<string, string> notes for people and tools; the engine does not read them

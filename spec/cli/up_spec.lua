@@ -83,6 +83,22 @@ describe("up", function()
     assert.equal(2, home:json("get web").replica_count)
   end)
 
+  it("changes nothing while a rollout is under way, not even the count", function()
+    home:file("web.json", command.web())
+    home:ok "up web.json"
+    home:file("slow.lua", "return { name = 'slow', run = function(r) r:sleep '10m' end }")
+    home:ok "deploy web --set app.env.VERSION=v2 --strategy slow.lua --detach"
+    local web = command.web { replicas = 1 }
+    web.services[1].env.VERSION = "v3"
+    home:file("web.json", web)
+    local code, _, said = home:run "up web.json --yes"
+    assert.equal(1, code)
+    assert.truthy(said:find("is under way; nothing was changed; wait for it, abort it", 1, true), said)
+    assert.equal(2, home:json("get web").replica_count)
+    home:ok "up web.json --yes --supersede replace"
+    assert.equal(1, home:json("get web").replica_count)
+  end)
+
   it("answers a dry run with a document where one is asked for", function()
     home:file("web.json", command.web())
     local new = home:json "up web.json --dry-run"

@@ -98,6 +98,15 @@ local function change(context, w, request)
     out:say "nothing was changed"
     return exit.FAILED
   end
+  -- Refused before anything of the file is in force, not after half of it.
+  local busy = what.services and request.supersede ~= "replace" and w.state ~= "paused" and current(plane, w)
+  if busy then
+    exit.fail {
+      code = "conflict",
+      message = ("rollout %s of %s is under way; nothing was changed"):format(busy.id, w.slug),
+      hint = "wait for it, abort it, or say --supersede replace",
+    }
+  end
   if what.services or what.labels or what.name then
     exit.try(plane.workloads:update(w.id, {
       name = what.name and request.name or nil,

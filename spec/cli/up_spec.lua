@@ -135,6 +135,19 @@ describe("up", function()
     all()
   end)
 
+  it("draws no more lines than the terminal has", function()
+    local web = command.web { replicas = 30, services = { { name = "app", command = { "sleep", "1000" } } } }
+    home:file("many.json", web)
+    local code, shown = home:typed("up many.json", "")
+    assert.equal(0, code, shown)
+    assert.truthy(shown:find("\n    ... and %d+ more\n"), shown)
+    for up in shown:gmatch "\27%[(%d+)A" do assert.is_true(tonumber(up) < 24, up) end
+    local lines = {}
+    for line in home:ok("ps web -o jsonl"):gmatch "[^\n]+" do lines[#lines + 1] = line end
+    assert.equal(30, #lines) -- a list has one line for each
+    assert.matches('^{.*"ready":true.*}$', lines[1])
+  end)
+
   it("shows a text of several lines on one", function()
     local web = command.web()
     web.services[1].env.MOTD = "one\ntwo\27[31m"

@@ -34,7 +34,13 @@ end
 -- key: what has to differ for a line to be printed; a clock that ticks is no news.
 function Screen:show(line, tree, key)
   if self.live then
-    local columns = system.columns() or 120
+    local columns, rows = system.columns()
+    columns, rows = columns or 120, rows and rows > 3 and rows or 24
+    if #tree >= rows then -- what has left the screen at its top cannot be drawn over
+      local more = #tree - rows + 2
+      tree = { unpack(tree, 1, rows - 2) }
+      tree[#tree + 1] = ("    ... and %d more"):format(more)
+    end
     local parts = { self.drawn > 0 and ("\r\27[%dA\27[J"):format(self.drawn) or "" }
     for _, text in ipairs(tree) do
       -- A line that wraps would count as two.

@@ -89,8 +89,9 @@ function M:print(text)
   io.stdout:write(text, "\n")
 end
 
---- One JSON document.
+--- One JSON document; with jsonl on one line.
 function M:json(value)
+  if self.format == "jsonl" then return self:jsonl(value) end
   io.stdout:write(assert(core.json.encode(value, { indent = 2 })), "\n")
 end
 
@@ -103,8 +104,10 @@ end
 --- A list: as a document, as names, or as a table. list: what the API answered ({ items = ... } or a list).
 function M:list(list, columns, name_of)
   local rows = list.items or list
-  if self:is_json() then
+  if self.format == "json" then
     return self:json(list)
+  elseif self.format == "jsonl" then
+    for _, row in ipairs(rows) do self:jsonl(row) end
   elseif self.format == "name" then
     for _, row in ipairs(rows) do self:print(name_of(row)) end
   else

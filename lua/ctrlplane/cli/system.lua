@@ -30,10 +30,10 @@ local C = ffi.C
 --- True when the descriptor (0, 1, 2) is a terminal.
 function M.is_terminal(fd) return C.isatty(fd) == 1 end
 
---- Columns of the terminal on stdout; nil where it is none.
+--- Columns and rows of the terminal on stdout; nil where it is none.
 function M.columns()
   local size = ffi.new "unsigned short[4]" -- struct winsize: rows, columns, and pixels twice
-  if C.ioctl(1, 0x5413, size) == 0 and size[1] > 0 then return tonumber(size[1]) end
+  if C.ioctl(1, 0x5413, size) == 0 and size[1] > 0 then return tonumber(size[1]), tonumber(size[0]) end
   return nil
 end
 

@@ -95,6 +95,10 @@ function M.remove(folder)
   os.execute("rm -rf '" .. folder .. "'")
 end
 
+local function take_away(base)
+  for _, suffix in ipairs { "", ".out", ".err" } do os.remove(base .. suffix) end
+end
+
 local Process = {}
 Process.__index = Process
 
@@ -110,6 +114,8 @@ function M.spawn(argv, environment, options)
     stdout_path = options.stdout or base .. ".out",
     stderr_path = options.stderr or base .. ".err",
   }, Process)
+  self.files = newproxy(true) -- they go with the last that knows of them, also where nobody calls kill
+  getmetatable(self.files).__gc = function() take_away(base) end
   if options.stdin then M.write(base, options.stdin) end
   local pid = assert(posix.unistd.fork())
   if pid == 0 then
@@ -144,9 +150,7 @@ function Process:kill()
     posix.signal.kill(self.pid, posix.signal.SIGKILL)
     self:wait()
   end
-  os.remove(self.base)
-  os.remove(self.base .. ".out")
-  os.remove(self.base .. ".err")
+  take_away(self.base)
 end
 
 function Process:signal(name) return posix.signal.kill(self.pid, posix.signal["SIG" .. name]) end

@@ -82,4 +82,24 @@ describe("logs and events", function()
     end
     follower:kill()
   end)
+
+  it("follows over the death of the engine, losing and doubling nothing", function()
+    home:file("tick.json", [[{"name": "tick", "services": [{"name": "app",
+      "command": ["sh", "-c", "i=0; while :; do echo n $i; i=$((i+1)); sleep 0.05; done"]}]}]])
+    home:ok "up tick.json"
+    local follower = house.spawn({ house.program "ctrlplane", "logs", "tick", "-f" }, home:environment())
+    house.wait_for("its lines", function() return follower:stdout():find("n 3\n", 1, true) end)
+    os.execute("kill -9 " .. home:ok("doctor"):match "pid (%d+)")
+    house.wait_for("it notices", function() return follower:stderr():find("waiting", 1, true) end)
+    home:ok "ls" -- starts the next engine
+    local before = select(2, follower:stdout():gsub("\n", ""))
+    house.wait_for("it goes on", function() return select(2, follower:stdout():gsub("\n", "")) > before + 5 end)
+    local expected
+    for n in follower:stdout():gmatch "n (%d+)\n" do
+      if expected then assert.equal(expected, tonumber(n)) end
+      expected = tonumber(n) + 1
+    end
+    follower:kill()
+    home:ok "rm tick --yes"
+  end)
 end)

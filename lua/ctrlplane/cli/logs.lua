@@ -2,7 +2,10 @@
 local core = require "ctrlplane.core"
 local exit = require "ctrlplane.cli.exit"
 local session = require "ctrlplane.cli.session"
+local system = require "ctrlplane.cli.system"
 local workload = require "ctrlplane.cli.workload"
+
+local PATIENCE = 15 -- seconds that a follower waits for the next engine
 
 local COLOURS = { "cyan", "green", "yellow", "blue" }
 
@@ -13,8 +16,8 @@ local function time_of(text)
   return os.date("!%Y-%m-%dT%H:%M:%SZ", os.time() - math.floor(session.duration(text, "--since")))
 end
 
--- Prints what an iterator yields: as one document without -f, else line by line.
-local function drain(context, stream, print_line)
+-- Prints what an iterator yields: as one document without -f, else line by line. each (may be nil) sees it first.
+local function drain(context, stream, print_line, each)
   local out = context.out
   if out.format == "json" and not context.args.follow then
     local items = core.json.array {}
@@ -23,12 +26,38 @@ local function drain(context, stream, print_line)
     return
   end
   for event in stream do
+    if each then each(event) end
     if out:is_json() then
       out:jsonl(event)
     else
       print_line(event)
       io.stdout:flush()
     end
+  end
+end
+
+-- Follows a stream over the death of the engine: `open(after)` opens it anew behind the last event once somebody owns
+-- the store again. An engine that was told to stop ends its streams, and so the command.
+local function follow(context, command, open, print_line)
+  local after
+  local function remember(event) after = event.cursor or event.seq or after end
+  local stream = exit.try(open(after))
+  while true do
+    local ok, err = pcall(drain, context, stream, print_line, remember)
+    if ok then return end
+    if type(err) ~= "table" or err.code ~= "provider_unavailable" then error(err, 0) end
+    context.out:say("ctrlplane: the engine has ended; waiting up to %d s for the next one", PATIENCE)
+    local deadline, plane = system.now() + PATIENCE
+    repeat
+      system.sleep(0.2)
+      plane = session.reach(context.args)
+    until plane or system.now() > deadline
+    if not plane then
+      err.hint = ("nothing that runs has stopped; to go on: %s"):format(session.spell(context.args, command))
+      exit.fail(err)
+    end
+    context.plane = plane
+    stream = exit.try(open(after))
   end
 end
 
@@ -70,21 +99,29 @@ return {
     run = function(context)
       local args, out = context.args, context.out
       local w = workload.find(context, args.workload)
-      local stream = exit.try(context.plane.workloads:stream_logs(w.id, {
-        follow = args.follow,
-        tail = args.tail,
-        since = time_of(args.since),
-        service = args.service,
-        timeout = context.wait,
-      }))
-      drain(context, stream, function(event)
+      local function open(after)
+        return context.plane.workloads:stream_logs(w.id, {
+          follow = args.follow,
+          tail = not after and args.tail or nil,
+          since = time_of(args.since),
+          after = after,
+          service = args.service,
+          timeout = context.wait,
+        })
+      end
+      local function print_line(event)
         if event.line == nil then -- the stream itself has something to say: dropped, gap
           return out:say("ctrlplane: %s", core.json.encode(event))
         end
         local index = event.replica_index or 0
         local who = out:paint(("%s[%d]"):format(event.service_name or w.slug, index), COLOURS[index % #COLOURS + 1])
         out:print((args.timestamps and event.at .. " " or "") .. who .. " " .. event.line)
-      end)
+      end
+      if args.follow then
+        follow(context, ("logs %s -f --since 1m"):format(w.slug), open, print_line)
+      else
+        drain(context, exit.try(open()), print_line)
+      end
     end,
   },
   {
@@ -100,7 +137,6 @@ return {
     end,
     run = function(context)
       local args, out = context.args, context.out
-      local plane = context.connect()
       local function print_line(event)
         if not event.type then return out:say("ctrlplane: %s", core.json.encode(event)) end
         local payload = type(event.payload) == "table" and core.json.encode(event.payload) or ""
@@ -109,7 +145,7 @@ return {
           payload ~= "" and payload ~= "{}" and payload ~= "[]" and "  " .. payload or ""))
       end
       local filter = { workload = args.workload, types = #args.type > 0 and core.json.array(args.type) or nil }
-      local items = past(plane, filter, args.after, args.tail)
+      local items = past(context.connect(), filter, args.after, args.tail)
       if out.format == "json" and not args.follow then return out:json { items = items, total = #items } end
       for _, event in ipairs(items) do
         if out:is_json() then out:jsonl(event) else print_line(event) end
@@ -118,7 +154,10 @@ return {
       io.stdout:flush()
       filter.after = #items > 0 and items[#items].seq or args.after
       filter.timeout = context.wait
-      drain(context, exit.try(plane.events:stream(filter)), print_line)
+      follow(context, ("events -f --after %d"):format(filter.after or 0), function(after)
+        filter.after = after or filter.after
+        return context.plane.events:stream(filter)
+      end, print_line)
     end,
   },
 }

@@ -1,4 +1,5 @@
---- Starting processes: 200 replicas of `sleep` until all are ready, beside bare posix_spawn of the same shim with the
+--- Starting processes: 200 replicas of `sleep` until all run (they are ready a second later: a service without a check
+--- has to run for one, which nothing makes shorter), beside bare posix_spawn of the same shim with the
 --- same child until all run (their folders are made before the clock starts). In turns in the same run; the best round
 --- counts. Where others use the processors the ratio is worse than it is: the engine's one thread waits for its turn
 --- after every spawn, while 200 shims wait for theirs together.
@@ -21,9 +22,15 @@ local function ours(round)
   local began = house.now()
   local ok, err = pcall(function()
     assert(plane.workloads:create {
-      name = "web", replicas = REPLICAS, wait = "120s",
+      name = "web", replicas = REPLICAS,
       services = { { name = "app", command = { "sleep", "100000" }, stop_timeout = "1s" } },
     })
+    local started, stream = 0, plane.events:stream { after = 0, types = { "instance.started" }, timeout = "120s" }
+    for _ in stream do
+      started = started + 1
+      if started == REPLICAS then break end
+    end
+    stream:close()
   end)
   local took = (house.now() - began) * 1000
   local id = ok and assert(plane.workloads:list_instances "web").items[1].id
@@ -63,5 +70,5 @@ assert(ok, err)
 print(("best of %d rounds, in %s"):format(ROUNDS, folder:match "^(.*)/"))
 print(("%-38s %10s   %-30s %10s %7s %5s"):format("", "ours", "beside", "theirs", "ratio", "aim"))
 local ratio = best_ours / best_theirs
-print(("%-38s %7.0f ms   %-30s %7.0f ms %7.2f %5.1f %s"):format(REPLICAS .. " process replicas to ready", best_ours,
+print(("%-38s %7.0f ms   %-30s %7.0f ms %7.2f %5.1f %s"):format(REPLICAS .. " process replicas to running", best_ours,
   "bare posix_spawn of the shim", best_theirs, ratio, AIM, ratio <= AIM and "met" or "missed"))
